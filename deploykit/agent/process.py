@@ -1,0 +1,141 @@
+"""Running programs on the host: argument lists, a known environment, and what was observed remembered until a change."""
+
+from __future__ import annotations
+
+import functools
+import os
+import pwd
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from typing import ParamSpec, TypeVar
+
+from deploykit.agent.resource import Failed
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: The environment of every program the agent runs: no locale surprises, nothing asks, the system's certificates
+#: also for programs that bring their own (pip, uv).
+ENVIRONMENT: dict[str, str] = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LANG": "C.UTF-8",
+    "LC_ALL": "C.UTF-8",
+    "HOME": "/root",
+    "DEBIAN_FRONTEND": "noninteractive",
+    "NEEDRESTART_MODE": "l",  # Ubuntu's needrestart lists, and neither asks nor restarts services
+    "NEEDRESTART_SUSPEND": "1",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "PIP_NO_INPUT": "1",
+    "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",
+    "PIP_CERT": "/etc/ssl/certs/ca-certificates.crt",
+}
+
+_memory: dict[object, object] = {}
+
+
+def remembered(function: Callable[P, R]) -> Callable[P, R]:
+    """Keeps a question's answer until `forget()`: many resources share one `psql`, one `systemctl show`.
+
+    A plain dict: arguments must be hashable.
+    """
+
+    @functools.wraps(function)
+    def ask(*args: P.args, **kwargs: P.kwargs) -> R:
+        question = (function, args, tuple(sorted(kwargs.items())))
+        if question not in _memory:
+            _memory[question] = function(*args, **kwargs)
+        return _memory[question]  # type: ignore[return-value]
+
+    return ask
+
+
+def forget() -> None:
+    """What was observed may be otherwise now. The engine says so after every change."""
+    _memory.clear()
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    user: str = "",
+    stdin: str | bytes = b"",
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+    check: bool = True,
+    timeout: float | None = None,
+    output: Callable[[str], None] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Runs one program to its end, as `user` when given (setuid in the child: no sudo, no shell).
+
+    `env` replaces the environment entirely when `user` is given and is added to ours otherwise. `output` is called with
+    each line as it comes (standard error included). `timeout` in seconds. Raises Failed with the last lines when `check`.
+    """
+    environment = {**ENVIRONMENT, **(env or {})}
+    identity: dict[str, object] = {}
+    if user and user != "root":
+        account = pwd.getpwnam(user)
+        environment["HOME"] = (env or {}).get("HOME", account.pw_dir)
+        environment["USER"] = environment["LOGNAME"] = user
+        identity = {
+            "user": account.pw_uid,
+            "group": account.pw_gid,
+            "extra_groups": os.getgrouplist(user, account.pw_gid),
+        }
+    data = stdin.encode() if isinstance(stdin, str) else stdin
+    try:
+        if output is None:
+            done = subprocess.run(
+                list(argv),
+                input=data,
+                capture_output=True,
+                env=environment,
+                cwd=cwd or "/",
+                timeout=timeout,
+                **identity,  # type: ignore[call-overload]
+            )
+            result = subprocess.CompletedProcess(
+                list(argv), done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
+            )
+        else:
+            result = _follow(argv, data, environment, cwd, identity, output)
+    except FileNotFoundError as error:
+        raise Failed(f"{argv[0]} is not on the host", str(error)) from None
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{argv[0]} did not end within {timeout:g} s", " ".join(argv)) from None
+    if check and result.returncode != 0:
+        words = tail(result.stderr or result.stdout)
+        raise Failed(f"`{' '.join(argv)}` ended with {result.returncode}", words)
+    return result
+
+
+def _follow(
+    argv: Sequence[str],
+    data: bytes,
+    environment: Mapping[str, str],
+    cwd: str | None,
+    identity: Mapping[str, object],
+    output: Callable[[str], None],
+) -> subprocess.CompletedProcess[str]:
+    lines: list[str] = []
+    with subprocess.Popen(
+        list(argv),
+        stdin=subprocess.PIPE if data else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=dict(environment),
+        cwd=cwd or "/",
+        **identity,  # type: ignore[call-overload]
+    ) as child:
+        if child.stdin is not None:
+            child.stdin.write(data)
+            child.stdin.close()
+        for raw in child.stdout:
+            line = raw.decode("utf-8", "replace").rstrip("\n")
+            lines.append(line)
+            output(line)
+    return subprocess.CompletedProcess(list(argv), child.returncode, "\n".join(lines), "")
+
+
+def tail(text: str, lines: int = 25) -> str:
+    """The last lines of a program's output: where it says what was wrong."""
+    return "\n".join(text.rstrip().splitlines()[-lines:])

@@ -1,0 +1,159 @@
+"""The contract of a resource: one idempotent thing on a host, a frozen value with one home.
+
+    @dataclass(frozen=True)
+    class Link(Resource):
+        path: str
+        target: str
+
+        @property
+        def key(self) -> str: return f"link {self.path}"
+        def wanted(self) -> State: return {"target": self.target}
+        def observe(self) -> State | None: ...
+        def change(self, observed: State | None) -> None: ...
+        def remove(self) -> None: ...
+
+The engine compares `wanted()` with `observe()`, name by name; a resource never decides whether it must change.
+Learnt from bundlewrap's items (two dicts, read again after the fix) and mgmt's contracts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from deploykit.agent.secret import HostSecret, Secret
+
+#: One aspect of a resource: a number, a text, a secret, a flag, or a tuple of them.
+Aspect = str | int | bool | None | Secret | tuple[str, ...]
+State = dict[str, Aspect]
+
+
+
+class NotYet(Exception):
+    """The host cannot tell yet (psql is not installed): it will after earlier resources have been changed."""
+
+
+class Failed(Exception):
+    """A change could not be made. Carries what a person needs: what happened, the detail, what to do."""
+
+    def __init__(self, what: str, detail: str = "", todo: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.detail = detail
+        self.todo = todo
+
+
+class Conflict(Exception):
+    """The same key with different values, from two recipes."""
+
+    def __init__(self, key: str, first: str, second: str) -> None:
+        super().__init__(f"{key}: recipe {first} and recipe {second} want different things of it")
+        self.key, self.first, self.second = key, first, second
+
+
+@dataclass(frozen=True)
+class Action:
+    """What must happen once after changes, e.g. reload nginx. Survives an interruption until it was done.
+
+    `check` (e.g. `nginx -t`) runs first; if it fails, the files changed for this action are put back as they were.
+    Each command is an argument list, run as root.
+    """
+
+    name: str
+    commands: tuple[tuple[str, ...], ...]
+    check: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resource(ABC):
+    """The base of all resources. Fields are plain values: text, numbers, flags, secrets, actions, tuples of these."""
+
+    actions: tuple[Action, ...] = ()
+
+    #: Resources of one class with `together` are changed in one go (one apt transaction): see `change_together`.
+    together: ClassVar[bool] = False
+    #: Data (databases, media) and what others may rely on (packages) is never removed by a plan.
+    removable: ClassVar[bool] = True
+
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """Its identity on the host, e.g. `postgres database memories`."""
+
+    @abstractmethod
+    def wanted(self) -> State:
+        """What it shall be: plain values by name."""
+
+    @abstractmethod
+    def observe(self) -> State | None:
+        """The same names as the host has them; None: absent. Raises NotYet when the host cannot tell yet."""
+
+    @abstractmethod
+    def change(self, observed: State | None) -> None:
+        """Makes it so. Raises Failed."""
+
+    def remove(self) -> None:
+        """Takes it off the host (only called when `removable`)."""
+        raise Failed(f"{self.key} cannot be removed")
+
+    @classmethod
+    def change_together(cls, several: Sequence[Resource]) -> None:
+        """Makes several of this class so in one go; only called when `together`."""
+        raise NotImplementedError
+
+
+Render = Callable[..., str]
+"""`render("nginx/site.conf.j2", app=app)` -> text; raises on a name that the template uses and nobody gave."""
+
+
+def encode(value: object) -> Any:
+    """Plain JSON data of a resource, an action, or any value a field may hold.
+
+    A dataclass becomes `{"<module>:<class>": {field: value}}`; tuples become lists.
+    """
+    if isinstance(value, Secret):
+        return {"secret": value.reveal()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
+        return {f"{type(value).__module__}:{type(value).__qualname__}": fields}
+    if isinstance(value, (list, tuple)):
+        return [encode(each) for each in value]
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    raise TypeError(f"a resource cannot hold {type(value).__name__}")
+
+
+def decode(data: Any) -> Any:
+    """The value that `encode` was given. Imports the class's module: only ever fed with our own manifest."""
+    if isinstance(data, list):
+        return tuple(decode(each) for each in data)
+    if not isinstance(data, dict):
+        return data
+    ((name, fields),) = data.items()
+    if name == "secret":
+        return Secret(fields)
+    module, _, qualname = name.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in qualname.split("."):
+        found = getattr(found, part)
+    return found(**{key: decode(each) for key, each in fields.items()})
+
+
+__all__ = [
+    "Action",
+    "Aspect",
+    "Conflict",
+    "Failed",
+    "HostSecret",
+    "NotYet",
+    "Render",
+    "Resource",
+    "Secret",
+    "State",
+    "decode",
+    "encode",
+]

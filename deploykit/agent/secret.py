@@ -1,0 +1,47 @@
+"""Values that must never be shown: they travel on standard input and print as `(secret)`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class Secret:
+    """A text that hides itself wherever text is made of it: `str()`, `repr()`, f-strings, `%`.
+
+    Not a `str`: so nothing that joins, encodes or dumps strings can let it slip; `reveal()` is the only way
+    to the value. Compared by value, so that a plan can say that it changed.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The value itself."""
+        return self._value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __repr__(self) -> str:
+        return "(secret)"
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> tuple[type[Secret], tuple[str]]:
+        return Secret, ("(secret)",)  # a pickle (of a traceback's frame, say) must not carry it either
+
+
+@dataclass(frozen=True)
+class HostSecret:
+    """A reference to a value in the host's own secret store, which never leaves the host.
+
+    `make` (a number of characters) lets the host invent the value when it has none yet.
+    """
+
+    name: str
+    make: int = 0

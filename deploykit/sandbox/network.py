@@ -1,0 +1,85 @@
+"""The sandboxes' own network: one bridge, one address each, and a way out to the internet.
+
+198.18.0.0/15 is the range set aside for tests of network devices (RFC 2544), so no real network uses it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from . import store
+from .errors import SandboxError
+from .outer import call
+
+BRIDGE = "dk0"
+GATEWAY = "198.18.0.1"
+_NETWORK = "198.18.0.0/24"
+_TABLE = "deploykit_sandbox"
+_RULES = f"""\
+add table ip {_TABLE}
+flush table ip {_TABLE}
+add chain ip {_TABLE} postrouting {{ type nat hook postrouting priority srcnat; }}
+add rule ip {_TABLE} postrouting ip saddr {_NETWORK} ip daddr != {_NETWORK} masquerade
+"""
+_TODO = "Read the message above; a firewall or a container without network rights is the usual reason."
+
+
+def free_address() -> str:
+    """An address no sandbox has. Call it, and write the record, under `store.lock("network")`."""
+    taken = {record.address for record in store.records()}
+    for octet in range(2, 255):
+        if (address := f"198.18.0.{octet}") not in taken:
+            return address
+    raise SandboxError("all 253 addresses are taken", "sandbox network", "Take some down: fab sandbox list, then down.")
+
+
+def ensure() -> None:
+    """Bridge, forwarding and masquerading as they should be; does nothing twice. Needs the network lock."""
+    if not Path(f"/sys/class/net/{BRIDGE}").exists():
+        _run("ip", "link", "add", BRIDGE, "type", "bridge", "forward_delay", "0")
+    if GATEWAY not in _run("ip", "-4", "address", "show", "dev", BRIDGE):
+        _run("ip", "address", "add", f"{GATEWAY}/24", "dev", BRIDGE)
+    _run("ip", "link", "set", BRIDGE, "up")
+    forward = Path("/proc/sys/net/ipv4/ip_forward")
+    if forward.read_text(encoding="ascii").strip() != "1":
+        forward.write_text("1", encoding="ascii")
+    call(["nft", "-f", "-"], "sandbox network", _TODO, stdin=_RULES.encode())
+
+
+def release() -> None:
+    """Take the bridge and the rules away once no sandbox is left. Needs the network lock.
+
+    Forwarding stays on: something else may have come to need it.
+    """
+    if store.HOSTS.is_dir() and any(store.HOSTS.iterdir()):
+        return
+    if Path(f"/sys/class/net/{BRIDGE}").exists():
+        _run("ip", "link", "delete", BRIDGE)
+    if _TABLE in _run("nft", "list", "tables"):
+        _run("nft", "delete", "table", "ip", _TABLE)
+
+
+def veth(octet: int) -> Path:
+    """Where the kernel shows the outer end of one sandbox's cable, while it is plugged in."""
+    return Path(f"/sys/class/net/vb-dk{octet}")
+
+
+def nameservers() -> str:
+    """A resolv.conf that works inside: systemd-resolved's stub listens on the outer loopback only."""
+    for path in (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf")):
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        servers = [line.split()[1] for line in text.splitlines() if line.startswith("nameserver ")]
+        if any(not server.startswith("127.") and server != "::1" for server in servers):
+            return text
+    raise SandboxError(
+        "no name server that a sandbox could reach",
+        "/etc/resolv.conf",
+        "Name one that is not on the loopback, e.g. `nameserver 9.9.9.9`.",
+    )
+
+
+def _run(*argv: str) -> str:
+    return call(list(argv), "sandbox network", _TODO)
