@@ -1,4 +1,4 @@
-"""Running programs on the host: argument lists, a known environment, and what was observed remembered until a change."""
+"""Running programs on the host: argument lists, a known environment, and answers remembered until a change."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ ENVIRONMENT: dict[str, str] = {
 }
 
 _memory: dict[object, object] = {}
+_generation = 0
+_NOTHING = object()
 
 
 def remembered(function: Callable[P, R]) -> Callable[P, R]:
@@ -42,15 +44,22 @@ def remembered(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def ask(*args: P.args, **kwargs: P.kwargs) -> R:
         question = (function, args, tuple(sorted(kwargs.items())))
-        if question not in _memory:
-            _memory[question] = function(*args, **kwargs)
-        return _memory[question]  # type: ignore[return-value]
+        found = _memory.get(question, _NOTHING)
+        if found is not _NOTHING:
+            return found  # type: ignore[return-value]
+        generation = _generation
+        answer = function(*args, **kwargs)
+        if generation == _generation:  # else another thread changed something while this was asked: it may be stale
+            _memory[question] = answer
+        return answer
 
     return ask
 
 
 def forget() -> None:
     """What was observed may be otherwise now. The engine says so after every change."""
+    global _generation
+    _generation += 1
     _memory.clear()
 
 
@@ -67,8 +76,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Runs one program to its end, as `user` when given (setuid in the child: no sudo, no shell).
 
-    `env` replaces the environment entirely when `user` is given and is added to ours otherwise. `output` is called with
-    each line as it comes (standard error included). `timeout` in seconds. Raises Failed with the last lines when `check`.
+    `env` is added to ours. `output` is called with each line as it comes (standard error included). `timeout` in seconds. Raises Failed with the last lines when `check`.
     """
     environment = {**ENVIRONMENT, **(env or {})}
     identity: dict[str, object] = {}
@@ -94,7 +102,10 @@ def run(
                 **identity,  # type: ignore[call-overload]
             )
             result = subprocess.CompletedProcess(
-                list(argv), done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
+                list(argv),
+                done.returncode,
+                done.stdout.decode("utf-8", "replace"),
+                done.stderr.decode("utf-8", "replace"),
             )
         else:
             result = _follow(argv, data, environment, cwd, identity, output)

@@ -32,7 +32,6 @@ Aspect = str | int | bool | None | Secret | tuple[str, ...]
 State = dict[str, Aspect]
 
 
-
 class NotYet(Exception):
     """The host cannot tell yet (psql is not installed): it will after earlier resources have been changed."""
 
@@ -73,6 +72,7 @@ class Resource(ABC):
     """The base of all resources. Fields are plain values: text, numbers, flags, secrets, actions, tuples of these."""
 
     actions: tuple[Action, ...] = ()
+    app: str = ""  # the app it belongs to; "" for what the host shares
 
     #: Resources of one class with `together` are changed in one go (one apt transaction): see `change_together`.
     together: ClassVar[bool] = False
@@ -99,6 +99,9 @@ class Resource(ABC):
     def remove(self) -> None:
         """Takes it off the host (only called when `removable`)."""
         raise Failed(f"{self.key} cannot be removed")
+
+    def erase(self) -> None:  # noqa: B027 - most resources hold no data
+        """Destroys data that `remove` would never touch: only `remove-app --delete-data` asks for it."""
 
     @classmethod
     def change_together(cls, several: Sequence[Resource]) -> None:

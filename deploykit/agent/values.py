@@ -6,6 +6,7 @@ Everything here is already validated and complete: no `None` that means "find ou
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -13,6 +14,10 @@ from deploykit.agent.secret import HostSecret, Secret
 
 #: A value of an app's environment: literal, secret of the user's, or secret that only the host knows.
 Value = str | Secret | HostSecret
+
+#: What is replaced in the *literal* values of an environment (never in secrets): `${database.host}` by its value,
+#: `$${` by `${`. The names are checked against `deploykit.config.references` before they come here.
+REFERENCE = re.compile(r"\$\$\{|\$\{(?P<name>[^}]*)\}")
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class Database:
 
     kind: str = "postgres"
     name: str = ""  # the app's name with "-" as "_" unless the user says otherwise; role and database
-    url: Secret | None = None  # kind "url": somebody else's server
+    url: Secret | HostSecret | None = None  # kind "url": somebody else's server
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ class Tls:
 
 @dataclass(frozen=True)
 class Code:
-    """The source of a release: `digest` names the tree's content, `root` is manage.py's folder in it ("" is the top)."""
+    """The source of a release. `digest` names the tree's content, `root` is manage.py's folder in it ("": the top)."""
 
     digest: str
     root: str = ""

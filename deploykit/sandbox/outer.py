@@ -23,7 +23,6 @@ PROGRAMS = {
     "ssh-keygen": "openssh-client",
     "mkfs.ext4": "e2fsprogs",
     "unshare": "util-linux",
-    "setpriv": "util-linux",
     "mount": "mount",
 }
 INSTALL = (

@@ -1,0 +1,5 @@
+"""The agent's entry: one request on standard input, events on standard output."""
+
+from deploykit.agent.serve import main
+
+main()

@@ -1,0 +1,212 @@
+"""What an app shall run, as a value, and how it is seen on the host. How it gets there is `release.py` and `slots.py`.
+
+A deploy of code is a transaction and not a resource; but it is planned like one, so it has the same two dicts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from deploykit.agent import paths, supervisord
+from deploykit.agent.envfile import EnvFile
+from deploykit.agent.resource import Aspect, Failed, NotYet, Resource, State
+
+SLOTS = ("a", "b")
+
+
+@dataclass(frozen=True)
+class Venv:
+    """A virtualenv, named by all that decides its contents, so that equal ones are made once."""
+
+    key: str
+    uv: str  # path of the uv program
+    python: str  # version or path that uv understands
+    kind: str  # as values.Python.kind
+    files: tuple[str, ...]  # relative to the source's top
+    extra: tuple[str, ...]  # requirements of ours, e.g. gunicorn
+
+
+@dataclass(frozen=True)
+class Health:
+    """How a release proves that it works: GET `path` with the app's own host. Times in seconds.
+
+    `strict`: 2xx or 3xx; otherwise anything below 500 but 400 will do (400 is Django's "not in ALLOWED_HOSTS").
+    """
+
+    path: str
+    host: str
+    scheme: str
+    strict: bool
+    start: float = 60.0  # how long a release may take until it answers
+    watch: float = 0.5  # how long it is watched after the switch
+    drain: float = 35.0  # how long the old slot may take for the requests it has
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment(Resource):
+    """One app at one release. `slot_a` and `slot_b` are the same files for either slot: exactly one set is live."""
+
+    late: ClassVar[bool] = True  # after all resources and actions
+
+    release: str
+    tree: str
+    label: str
+    root: str
+    venv: Venv
+    slot_a: tuple[Resource, ...]
+    slot_b: tuple[Resource, ...]
+    health: Health
+    static: bool
+    database: str  # "postgres", "sqlite", "url", "none"
+    database_name: str  # of the local database, or the SQLite file's path
+    keep: int
+
+    @property
+    def key(self) -> str:
+        return f"app {self.app}"
+
+    @property
+    def home(self) -> Path:
+        """The app's folder."""
+        return Path("/srv") / self.app
+
+    @property
+    def folder(self) -> Path:
+        """The release's folder: `code`, `static` and `release.json` are in it."""
+        return self.home / "releases" / self.release
+
+    @property
+    def code(self) -> Path:
+        """The folder of manage.py in the release: the working folder of every process."""
+        return self.folder / "code" / self.root if self.root else self.folder / "code"
+
+    @property
+    def virtualenv(self) -> Path:
+        """The virtualenv's folder."""
+        return self.home / "venvs" / self.venv.key
+
+    def files(self, slot: str) -> tuple[Resource, ...]:
+        """The files of a slot: environment, gunicorn's and supervisor's configuration."""
+        return self.slot_a if slot == "a" else self.slot_b
+
+    def environment(self, slot: str, *, make: bool) -> dict[str, str]:
+        """The app's variables in the clear, for the commands of a release."""
+        for resource in self.files(slot):
+            if isinstance(resource, EnvFile):
+                return resource.values(make=make)
+        raise Failed(f"{self.key} has no environment file")
+
+    def wanted(self) -> State:
+        slot = live(self.app) or "a"
+        state: State = {
+            "release": self.release,
+            "process": "RUNNING",
+            "live": self.release,
+            "environment": f"{self.app}.{slot}.env",
+            "other slot": "",
+            "code": "as released",
+        }
+        for resource in self.files(slot):
+            state.update(_named(resource, resource.wanted()))
+        return state
+
+    def observe(self) -> State | None:
+        slot = live(self.app)
+        if slot is None:
+            for resource in self.files("a"):
+                resource.wanted()  # a secret that nobody gave is told before anything is changed
+            return None
+        release = running(self.app, slot)
+        state: State = {
+            "release": release,
+            "process": _process(self.app, slot),
+            "live": _link(self.home / "live"),
+            "environment": _link(Path(f"/etc/deploykit/{self.app}.env")),
+            "other slot": stray(self.app, slot),
+            "code": condition(self.app, release),
+        }
+        for resource in self.files(slot):
+            state.update(_named(resource, resource.observe() or {}))
+        return state
+
+    def change(self, observed: State | None) -> None:
+        raise Failed(f"{self.key} is deployed by a transaction")
+
+
+def _named(resource: Resource, state: Mapping[str, Aspect]) -> State:
+    name = Path(getattr(resource, "path", resource.key)).name
+    return {f"{name} {aspect}": value for aspect, value in state.items()}
+
+
+def _process(app: str, slot: str) -> str:
+    try:
+        found = supervisord.state(f"{app}-{slot}")
+    except NotYet:
+        return "supervisor does not run"
+    # A process that was started a moment ago counts: it has answered its health check.
+    return "RUNNING" if found == "STARTING" else found
+
+
+def _link(path: Path) -> str:
+    try:
+        return Path(os.readlink(path)).name
+    except OSError:
+        return ""
+
+
+def record(app: str) -> dict[str, Any]:
+    """What deploykit remembers of an app: `live`, `slots` (slot to release), `releases` (newest last)."""
+    empty: dict[str, Any] = {"live": "", "slots": {}, "releases": []}
+    found: dict[str, Any] = paths.read_json(paths.APPS / f"{app}.json", empty)
+    return found
+
+
+def live(app: str) -> str | None:
+    """The slot that answers: the socket link is the truth; after a reboot, before it is back, what was remembered."""
+    name = _link(Path(f"/run/{app}/live.sock")).removesuffix(".sock")
+    slot = name if name in SLOTS else str(record(app)["live"])
+    return slot if slot in SLOTS and slot in record(app)["slots"] else None
+
+
+def running(app: str, slot: str) -> str:
+    """The release that runs in a slot."""
+    return str(record(app)["slots"].get(slot, ""))
+
+
+def other(slot: str) -> str:
+    """The slot that is not `slot`."""
+    return "b" if slot == "a" else "a"
+
+
+def stray(app: str, slot: str) -> str:
+    """What is left of the other slot by an interrupted deploy, "" when nothing is."""
+    rest = other(slot)
+    if Path(f"/etc/supervisor/conf.d/{app}-{rest}.conf").exists():
+        return f"slot {rest} is left from an interrupted deploy"
+    return ""
+
+
+def condition(app: str, release: str) -> str:
+    """ "as released", or what is wrong with the release's files, by size and time of each (contents are not read)."""
+    folder = Path("/srv") / app / "releases" / release
+    try:
+        kept = paths.read_json(folder / "release.json", None)
+    except ValueError:
+        kept = None
+    if kept is None:
+        return "incomplete"
+    if not (Path("/srv") / app / "venvs" / kept["venv"] / ".complete").exists():
+        return "its virtualenv is missing"
+    top = os.fspath(folder / "code")
+    for path, size, changed in kept["seals"]:
+        try:
+            status = os.lstat(f"{top}/{path}")
+        except OSError:
+            return f"{path} is missing"
+        if (status.st_size, status.st_mtime_ns) != (size, changed):
+            return f"{path} was altered on the host"
+    return "as released"

@@ -1,0 +1,88 @@
+"""A copy of an app's database before it is migrated or destroyed."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from pathlib import Path
+
+from deploykit.agent.process import run
+from deploykit.agent.resource import Failed
+
+BACKUPS = Path("/var/backups/deploykit")
+KEEP = 5  # dumps made before migrations; older ones of these are dropped, others never
+
+
+def take(app: str, kind: str, name: str, why: str) -> Path | None:
+    """Dumps the app's local database to /var/backups/deploykit/<app>/, 0600 root; None when there is none to dump.
+
+    A PostgreSQL dump is in `pg_restore`'s custom format, an SQLite one is a database file.
+    """
+    folder = BACKUPS / app
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    suffix = {"postgres": "dump", "sqlite": "sqlite3"}.get(kind)
+    if suffix is None or (kind == "sqlite" and not Path(name).exists()):
+        return None
+    place = folder / f"{stamp}-{why}.{suffix}"
+    partial = place.with_suffix(".partial")
+    handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        if kind == "postgres":
+            # pg_dump runs as postgres and may not write here: root opens the file, pg_dump gets it as its output.
+            _pg_dump(name, handle)
+        else:
+            with sqlite3.connect(f"file:{name}?mode=ro", uri=True) as source, sqlite3.connect(partial) as copy:
+                source.backup(copy)
+        os.fsync(handle)
+        partial.rename(place)
+    except (Failed, sqlite3.Error, OSError) as error:
+        partial.unlink(missing_ok=True)
+        raise Failed(
+            f"the database of {app} could not be dumped, so it was not touched",
+            getattr(error, "detail", "") or str(error),
+            "free some disk space or mend the database, then run again",
+        ) from None
+    finally:
+        os.close(handle)
+    return place
+
+
+def _pg_dump(name: str, handle: int) -> None:
+    import pwd
+    import subprocess
+
+    from deploykit.agent.process import ENVIRONMENT, tail
+
+    account = pwd.getpwnam("postgres")
+    done = subprocess.run(
+        ["pg_dump", "--format=custom", f"--dbname={name}"],
+        stdout=handle,
+        stderr=subprocess.PIPE,
+        env={**ENVIRONMENT, "HOME": account.pw_dir},
+        cwd="/",
+        user=account.pw_uid,
+        group=account.pw_gid,
+        extra_groups=[],
+    )
+    if done.returncode != 0:
+        raise Failed("pg_dump failed", tail(done.stderr.decode("utf-8", "replace")))
+
+
+def prune(app: str) -> None:
+    """Keeps the newest dumps that migrations asked for."""
+    made = sorted((BACKUPS / app).glob("*-before-*"))
+    for old in made[:-KEEP]:
+        old.unlink(missing_ok=True)
+
+
+def empty(kind: str, name: str) -> bool:
+    """Whether the database has no tables yet, so that there is nothing to dump and everything to migrate."""
+    if kind == "sqlite":
+        return not Path(name).exists() or Path(name).stat().st_size == 0
+    if kind == "postgres":
+        question = "SELECT count(*) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
+        answer = run(["psql", "-XAtq", "-d", name, "-c", question], user="postgres", check=False)
+        return answer.stdout.strip() == "0"
+    return False

@@ -1,0 +1,78 @@
+"""The environment of an app as a file that web processes, management commands and shells all read alike.
+
+`export NAME='value'` lines, quoted as a POSIX shell reads them: every value arrives as it was given, whatever is
+in it (supervisor's `environment=` and systemd's `EnvironmentFile=` each have a quoting of their own that some values
+do not survive).
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploykit.agent import store
+from deploykit.agent.resource import HostSecret, Resource, Secret, State
+from deploykit.agent.resources import File
+
+HEADER = "# Written by deploykit; changes made here are undone by the next deploy.\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvFile(Resource):
+    """`variables` are (name, value) pairs. Root writes, the app's group reads, nobody else."""
+
+    path: str
+    variables: tuple[tuple[str, str | Secret | HostSecret], ...]
+
+    @property
+    def key(self) -> str:
+        return f"environment {self.path}"
+
+    def values(self, *, make: bool) -> dict[str, str]:
+        """Every variable in the clear. With `make`, secrets that the host shall invent are made now."""
+        return {name: self._value(value, make) for name, value in self.variables}
+
+    def _value(self, value: str | Secret | HostSecret, make: bool) -> str:
+        if isinstance(value, HostSecret):
+            if make:
+                return store.ensure(self.app, value).reveal()
+            found = store.look(self.app, value)
+            return found.reveal() if found else "(made on the host at deploy)"
+        return value.reveal() if isinstance(value, Secret) else value
+
+    def _file(self, make: bool) -> File:
+        lines = [f"export {name}={shlex.quote(value)}\n" for name, value in self.values(make=make).items()]
+        return File(path=self.path, content=Secret(HEADER + "".join(lines)), group=self.app, mode=0o640)
+
+    def wanted(self) -> State:
+        state = self._file(make=False).wanted()
+        for name, value in self.values(make=False).items():
+            state[name] = Secret(value)
+        return state
+
+    def observe(self) -> State | None:
+        state = self._file(make=False).observe()
+        if state is not None:
+            state.update(read(self.path))
+        return state
+
+    def change(self, observed: State | None) -> None:
+        file = self._file(make=True)
+        file.change(file.observe())
+
+    def remove(self) -> None:
+        Path(self.path).unlink(missing_ok=True)
+
+
+def read(path: str) -> dict[str, Secret]:
+    """The variables of an environment file, as far as it can be read as one."""
+    try:
+        words = shlex.split(Path(path).read_text(), comments=True)
+    except (OSError, ValueError):
+        return {}
+    return {
+        name: Secret(value)
+        for name, found, value in (word.partition("=") for word in words if word != "export")
+        if found
+    }

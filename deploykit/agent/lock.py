@@ -1,0 +1,78 @@
+"""One run at a time on a host, and whoever comes second is told by whom and since when it is taken.
+
+`flock`, so that a killed run leaves no stale lock: the kernel lets go of it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+
+from deploykit.agent import paths
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who has the lock. `since` in seconds since the epoch, `digest` names what is being applied."""
+
+    who: str
+    run: str
+    digest: str
+    operation: str
+    since: float
+    pid: int
+
+    @property
+    def age(self) -> float:
+        """Seconds it has been held."""
+        return max(0.0, time.time() - self.since)
+
+
+class Held(Exception):
+    """Somebody else has the lock. `holder` is None in the instant in which it changes hands."""
+
+    def __init__(self, holder: Holder | None) -> None:
+        super().__init__("the host is locked")
+        self.holder = holder
+
+
+class Lock:
+    """The host's lock, taken. Inherited over a fork: it is free when the last process that has it ends."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+
+    def write(self, holder: Holder) -> None:
+        """Says who holds it."""
+        data = json.dumps(asdict(holder)).encode()
+        os.ftruncate(self._handle, 0)
+        os.pwrite(self._handle, data, 0)
+
+    def close(self) -> None:
+        """This process lets go; another one that inherited it keeps it."""
+        os.close(self._handle)
+
+
+def take(holder: Holder) -> Lock:
+    """Takes the lock at once or raises Held."""
+    paths.STATE.mkdir(mode=0o755, parents=True, exist_ok=True)
+    handle = os.open(paths.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        text = os.pread(handle, 65536, 0)
+        os.close(handle)
+        raise Held(_parse(text)) from None
+    lock = Lock(handle)
+    lock.write(holder)
+    return lock
+
+
+def _parse(text: bytes) -> Holder | None:
+    try:
+        return Holder(**json.loads(text))
+    except (ValueError, TypeError):
+        return None

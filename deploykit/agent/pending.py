@@ -1,0 +1,93 @@
+"""Actions that changes still owe: written before the change, gone when done, so that no crash loses a reload.
+
+With an action that has a check, the files changed for it are remembered as they were: if the check says no, they are
+put back, and the running service never sees the bad ones.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from deploykit.agent import paths
+from deploykit.agent.process import run, tail
+from deploykit.agent.resource import Action, Failed, Resource, decode, encode
+
+
+def _place(action: Action) -> Path:
+    name = hashlib.sha256(action.name.encode()).hexdigest()[:16]
+    return paths.PENDING / f"{name}.json"
+
+
+def owe(resource: Resource) -> None:
+    """Notes, before `resource` is changed, what must follow, and how its file looked."""
+    path = getattr(resource, "path", "")
+    for action in resource.actions:
+        place = _place(action)
+        record: dict[str, Any] = paths.read_json(place, {"before": {}})
+        record["action"] = encode(action)
+        if action.check and path and path not in record["before"]:
+            record["before"][path] = _snapshot(Path(path))
+        paths.write_json(place, record)
+
+
+def owed() -> Iterator[Action]:
+    """The actions that are due, in the order of their names."""
+    for place in sorted(paths.PENDING.glob("*.json")):
+        action = decode(paths.read_json(place, {})["action"])
+        if isinstance(action, Action):
+            yield action
+
+
+def settle(action: Action, tell: Callable[[str], None]) -> None:
+    """Checks and does one action, then forgets it. Raises Failed, with the files put back when the check said no."""
+    place = _place(action)
+    if action.check:
+        outcome = run(action.check, check=False)
+        if outcome.returncode != 0:
+            record: dict[str, Any] = paths.read_json(place, {"before": {}})
+            for path, before in record["before"].items():
+                _restore(Path(path), before)
+            place.unlink(missing_ok=True)
+            put_back = ", ".join(sorted(record["before"]))
+            raise Failed(
+                f"`{' '.join(action.check)}` refuses the new configuration; the old one is back and still in use",
+                tail(outcome.stderr or outcome.stdout) + (f"\nput back: {put_back}" if put_back else ""),
+                "correct what the message names (a template, a recipe, or the setting behind it) and deploy again",
+            )
+    for command in action.commands:
+        tell(action.name)
+        run(command)
+    place.unlink(missing_ok=True)
+
+
+def _snapshot(path: Path) -> dict[str, Any] | None:
+    try:
+        if path.is_symlink():
+            return {"link": os.readlink(path)}
+        status = path.stat()
+        if not path.is_file():
+            return {"other": True}
+        return {
+            "content": base64.b64encode(path.read_bytes()).decode(),
+            "mode": status.st_mode & 0o7777,
+            "owner": status.st_uid,
+            "group": status.st_gid,
+        }
+    except FileNotFoundError:
+        return None
+
+
+def _restore(path: Path, before: dict[str, Any] | None) -> None:
+    if before is None:
+        path.unlink(missing_ok=True)
+    elif "link" in before:
+        path.unlink(missing_ok=True)
+        path.symlink_to(before["link"])
+    elif "content" in before:
+        paths.write(path, base64.b64decode(before["content"]), mode=before["mode"])
+        os.chown(path, before["owner"], before["group"])

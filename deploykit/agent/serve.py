@@ -1,0 +1,340 @@
+"""One request, answered with events. Looking happens while connected; changing goes on without the connection."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from deploykit.agent import (
+    dump,
+    engine,
+    facts,
+    lock,
+    paths,
+    release,
+    runs,
+    slots,
+    status,
+    store,
+    transaction,
+    wire,
+)
+from deploykit.agent.deployment import Deployment, live
+from deploykit.agent.engine import Manifest
+from deploykit.agent.resource import Failed, Resource, Secret, decode
+
+
+def main() -> None:
+    """Answers the request on standard input. Exit status 0: it was answered, whatever the answer."""
+    os.umask(0o022)
+    try:
+        request = wire.receive()
+    except EOFError:
+        return
+    try:
+        _OPERATIONS[request["operation"]](request)
+    except Failed as failure:
+        wire.send(engine.trouble(failure))
+        wire.send({"event": "end", "ok": False})
+    except lock.Held as held:
+        _refuse(held.holder)
+    except EOFError as gone:
+        print(gone, file=sys.stderr)
+    except OSError as error:
+        wire.send(
+            {
+                "event": "error",
+                "what": f"the host refuses: {error.strerror or error}",
+                "detail": str(error.filename or ""),
+                "todo": "free some disk space" if error.errno == 28 else "mend that on the host, then deploy again",
+            }
+        )
+        wire.send({"event": "end", "ok": False})
+
+
+def _refuse(holder: lock.Holder | None) -> None:
+    who = f"{holder.who} has had it for {holder.age:.0f} s ({holder.operation})" if holder else "another run has it"
+    wire.send(
+        {
+            "event": "error",
+            "what": f"the host is locked: {who}",
+            "detail": "",
+            "todo": "wait until it has ended; the same `fab deploy` as that one shows how far it is",
+        }
+    )
+    wire.send({"event": "end", "ok": False, "locked": True})
+
+
+def _manifest(request: wire.Event) -> Manifest:
+    only = request.get("only")
+    resources: list[Resource] = [decode(each) for each in request["resources"]]
+    return Manifest(
+        tuple(resources),
+        tuple(decode(each) for each in request["deployments"]),
+        frozenset(only) if only is not None else None,
+    )
+
+
+def _same_facts(request: wire.Event) -> bool:
+    """Whether the manifest was made for this host as it is; else says how it is, for a better one."""
+    now = asdict(facts.read())
+    if request["facts"] == now:
+        return True
+    wire.send({"event": "facts", "facts": now})
+    return False
+
+
+def _holder(request: wire.Event) -> lock.Holder:
+    name = f"{time.time_ns() // 1000:x}-{os.getpid()}"
+    return lock.Holder(request["who"], name, request["digest"], request["operation"], time.time(), os.getpid())
+
+
+def _facts(request: wire.Event) -> None:
+    wire.send({"event": "facts", "facts": asdict(facts.read())})
+
+
+def _plan(request: wire.Event) -> None:
+    if not _same_facts(request):
+        return
+    held = lock.take(_holder(request))
+    plan = engine.plan(_manifest(request))
+    held.close()
+    for failure in plan.problems:
+        wire.send(engine.trouble(failure))
+    wire.send(plan.event())
+    wire.send({"event": "end", "ok": not plan.problems, "empty": plan.empty})
+
+
+def _apply(request: wire.Event) -> None:
+    if not _same_facts(request):
+        return
+    began = time.monotonic()
+    holder = _holder(request)
+    try:
+        held = lock.take(holder)
+    except lock.Held as taken:
+        if taken.holder is None or taken.holder.digest != request["digest"]:
+            raise
+        _attach(taken.holder)
+        return
+    for ended in runs.unseen():
+        wire.send({"event": "ended", **ended})
+    manifest = _manifest(request)
+    plan = engine.plan(manifest)
+    for failure in plan.problems:
+        wire.send(engine.trouble(failure))
+    wire.send(plan.event())
+    if plan.problems:
+        wire.send({"event": "end", "ok": False})
+        return
+    if plan.empty:
+        seconds = round(time.monotonic() - began, 3)
+        _note(request, 0, True, seconds)
+        wire.send({"event": "end", "ok": True, "changed": 0, "seconds": seconds})
+        return
+    due = {change.app for change in plan.deployments}
+    lacking = [each for each in manifest.chosen if each.app in due and not release.complete(each)]
+    _room()
+    received = paths.STATE / "incoming"
+    shutil.rmtree(received, ignore_errors=True)
+    received.mkdir(mode=0o700)
+    listings = {each.app: _fetch(each, received) for each in lacking}
+
+    def work(tell: Callable[[wire.Event], None]) -> tuple[int, bool]:
+        try:
+            return engine.apply(manifest, listings, received, tell)
+        finally:
+            shutil.rmtree(received, ignore_errors=True)
+
+    _detached(request, holder, held, work)
+
+
+def _room() -> None:
+    """A full disk is told before anything is changed, not by the first program that stumbles over it."""
+    free = shutil.disk_usage(paths.STATE).free // 2**20
+    if free < 100:
+        raise Failed(f"the disk is full: {free} MiB are free on /", todo="free at least 100 MiB, then deploy again")
+
+
+def _fetch(deployment: Deployment, received: Any) -> release.Listing:
+    """Asks the controller for the tree, then for those files that the host lacks."""
+    wire.send({"event": "tree", "app": deployment.app, "tree": deployment.tree})
+    listing: release.Listing = [(path, mode, size, sha) for path, mode, size, sha in wire.receive()["files"]]
+    shas = release.missing(deployment, listing)
+    sizes = {sha: size for _, _, size, sha in listing}
+    needed = sum(sizes[sha] for sha in shas) // 2**20
+    free = shutil.disk_usage(paths.STATE).free // 2**20
+    if needed * 2 + 50 > free:
+        raise Failed(
+            f"the disk is too full for the source of {deployment.app}: {needed} MiB to send, {free} MiB free",
+            todo="free some disk space, or leave files out with `exclude`",
+        )
+    wire.send({"event": "want", "app": deployment.app, "files": shas, "bytes": sum(sizes[sha] for sha in shas)})
+    if shas:
+        wire.receive_files(shas, sizes, received)
+    return listing
+
+
+def _detached(
+    request: wire.Event,
+    holder: lock.Holder,
+    held: lock.Lock,
+    work: Callable[[Callable[[wire.Event], None]], tuple[int, bool]],
+) -> None:
+    """Works on whatever becomes of the connection, and reads along as long as it stands."""
+    run = runs.Run(holder.run)
+
+    def body() -> None:
+        began = time.monotonic()
+        held.write(dataclasses.replace(holder, pid=os.getpid()))
+        run.write({"event": "started", "run": holder.run, "who": holder.who, "at": time.time()})
+        try:
+            count, ok = work(run.write)
+        except Failed as failure:
+            run.write(engine.trouble(failure))
+            count, ok = 0, False
+        seconds = round(time.monotonic() - began, 2)
+        _note(request, count, ok, seconds)
+        run.write({"event": "end", "ok": ok, "changed": count, "seconds": seconds})
+
+    pid = runs.detach(run, body, held)
+    ended = False
+
+    def alive() -> bool:
+        nonlocal ended
+        if not ended:
+            ended = os.waitpid(pid, os.WNOHANG)[0] == pid
+        return not ended
+
+    if run.relay(alive) is None:
+        _cut_short(holder.run)
+
+
+def _attach(holder: lock.Holder) -> None:
+    """The same deploy is running already: shows it from its beginning to its end."""
+    wire.send({"event": "attached", "who": holder.who, "age": round(holder.age, 1)})
+    run = runs.Run(holder.run)
+    for _ in range(500):
+        if run.path.exists():
+            break
+        time.sleep(0.01)
+    else:
+        _refuse(holder)
+        return
+
+    def alive() -> bool:
+        try:
+            lock.take(holder).close()
+        except lock.Held:
+            return True
+        return False
+
+    if run.relay(alive) is None:
+        _cut_short(holder.run)
+
+
+def _cut_short(run: str) -> None:
+    wire.send(
+        {
+            "event": "error",
+            "what": "the run on the host was ended from outside before it was done",
+            "detail": f"run {run}",
+            "todo": "deploy again: it goes on where this one was stopped",
+        }
+    )
+    wire.send({"event": "end", "ok": False})
+
+
+def _note(request: wire.Event, changed: int, ok: bool, seconds: float) -> None:
+    """The host's journal: one line a run, for `fab status` and for people."""
+    entry = {
+        "at": round(time.time(), 1),
+        "who": request["who"],
+        "commit": request.get("commit", ""),
+        "operation": request["operation"],
+        "changed": changed,
+        "ok": ok,
+        "seconds": seconds,
+    }
+    handle = os.open(paths.JOURNAL, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(handle, json.dumps(entry, separators=(",", ":")).encode() + b"\n")
+    finally:
+        os.close(handle)
+
+
+def _status(request: wire.Event) -> None:
+    wire.send(status.read())
+    wire.send({"event": "end", "ok": True})
+
+
+def _rollback(request: wire.Event) -> None:
+    holder = _holder(request)
+    held = lock.take(holder)
+    deployment = transaction.earlier(request["app"], request.get("release", ""))
+
+    def work(tell: Callable[[wire.Event], None]) -> tuple[int, bool]:
+        transaction.deploy(
+            deployment,
+            None,
+            paths.STATE,
+            lambda app, name: tell({"event": "stage", "app": app, "name": name}),
+            lambda app, text: tell({"event": "output", "app": app, "line": text}),
+        )
+        tell({"event": "deployed", "app": deployment.app, "release": deployment.release, "label": deployment.label})
+        return 1, True
+
+    _detached(request, holder, held, work)
+
+
+def _erase(request: wire.Event) -> None:
+    """Destroys the data of an app that has left: after a dump of its database."""
+    app = request["app"]
+    holder = _holder(request)
+    held = lock.take(holder)
+    if live(app) is not None:
+        raise Failed(f"{app} still runs here", todo=f"`fab remove-app {app}` without --delete-data first")
+    data = [each for each in engine.owned() if each.app == app]
+
+    def work(tell: Callable[[wire.Event], None]) -> tuple[int, bool]:
+        kind, name = request["database"], request["database_name"]
+        if not dump.empty(kind, name):
+            place = dump.take(app, kind, name, "deleted")
+            if place is not None:
+                tell({"event": "output", "app": app, "line": f"dumped to {place}"})
+        for resource in data[::-1]:
+            tell({"event": "changing", "key": resource.key, "verb": "remove"})
+            resource.erase()
+        (paths.SECRETS / f"{app}.json").unlink(missing_ok=True)
+        for slot in "ab":
+            slots.log(app, slot).unlink(missing_ok=True)
+        engine.remember([each for each in engine.owned() if each.app != app])
+        return len(data), True
+
+    _detached(request, holder, held, work)
+
+
+def _secrets(request: wire.Event) -> None:
+    app = request["app"]
+    for name, value in request.get("set", {}).items():
+        store.write(app, name, Secret(value) if value is not None else None)
+    wire.send({"event": "secrets", "app": app, "names": sorted(store.read(app))})
+    wire.send({"event": "end", "ok": True})
+
+
+_OPERATIONS: dict[str, Callable[[wire.Event], None]] = {
+    "facts": _facts,
+    "plan": _plan,
+    "apply": _apply,
+    "status": _status,
+    "rollback": _rollback,
+    "erase": _erase,
+    "secrets": _secrets,
+}

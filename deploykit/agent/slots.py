@@ -1,0 +1,228 @@
+"""The two places a release can run in, and the switch between them that drops no request.
+
+nginx connects to `live.sock`, a link. The new release is started in the idle slot, proved there, and then the link is
+replaced by an atomic rename: nginx is not reloaded, no connection is refused. The old slot answers what it has, then
+stops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import time
+from pathlib import Path
+
+from deploykit.agent import paths, sockets, supervisord
+from deploykit.agent.deployment import SLOTS, Deployment, live, other, record
+from deploykit.agent.process import forget, tail
+from deploykit.agent.resource import Failed
+
+LOGS = Path("/var/log/deploykit")
+
+
+def log(app: str, slot: str) -> Path:
+    """Where the web processes of a slot write."""
+    return LOGS / f"{app}-{slot}.log"
+
+
+def _point(link: Path, target: str) -> None:
+    """Makes a link lead elsewhere in one step: there is no instant in which it is missing."""
+    fresh = link.with_name(f".{link.name}.new")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(target)
+    os.replace(fresh, link)
+    paths.sync(link.parent)
+
+
+def start(deployment: Deployment, slot: str) -> None:
+    """Starts the release in a slot and waits until it answers there as this release. Raises Failed with its words."""
+    app, health = deployment.app, deployment.health
+    place = Path(f"/run/{app}/{slot}.sock")
+    supervisord.remove(f"{app}-{slot}")
+    place.unlink(missing_ok=True)
+    LOGS.mkdir(mode=0o755, exist_ok=True)
+    logfile = log(app, slot)
+    begin = logfile.stat().st_size if logfile.exists() else 0
+    supervisord.add(f"{app}-{slot}")
+    deadline = time.monotonic() + health.start
+    pause = 0.02
+    said = "it did not answer"
+    while time.monotonic() < deadline:
+        forget()
+        state = supervisord.state(f"{app}-{slot}")
+        if state not in ("STARTING", "RUNNING"):
+            raise Failed(
+                f"release {deployment.release} of {app} does not start (supervisor says {state})",
+                _words(logfile, begin),
+                "correct the app and deploy again; the live release is untouched",
+            )
+        if place.exists():
+            try:
+                answer = sockets.ask(str(place), health.path, health.host, health.scheme, timeout=10)
+                said = f"GET {health.path} with Host {health.host} answered {answer.status}"
+                if sockets.environment(answer.peer).get("DEPLOYKIT_RELEASE") != deployment.release:
+                    said = "something else answers on its socket"
+                elif good(deployment, answer.status):
+                    return
+                elif answer.status != 503:  # 503: "not ready yet" is worth waiting for
+                    raise Failed(
+                        f"release {deployment.release} of {app} fails its health check: {said}",
+                        _hint(answer.status, health.host) + (_words(logfile, begin) or _text(answer.body)),
+                        "correct the app, its environment or `health`, and deploy again; the live release is untouched",
+                    )
+            except (OSError, http.client.HTTPException) as error:
+                said = f"GET {health.path} had no answer ({error})"
+        time.sleep(pause)
+        pause = min(pause * 1.3, 0.2)
+    raise Failed(
+        f"release {deployment.release} of {app} was not healthy within {health.start:g} s: {said}",
+        _words(logfile, begin),
+        "correct the app (or `health`) and deploy again; the live release is untouched",
+    )
+
+
+def good(deployment: Deployment, status: int) -> bool:
+    """Whether a status is a healthy answer."""
+    if deployment.health.strict:
+        return 200 <= status < 400
+    return status < 500 and status != 400
+
+
+def _hint(status: int, host: str) -> str:
+    if status == 400:
+        return f"400 usually means that {host} is not in the settings' ALLOWED_HOSTS\n"
+    return ""
+
+
+def _words(logfile: Path, begin: int) -> str:
+    try:
+        with logfile.open("rb") as file:
+            if file.seek(0, os.SEEK_END) < begin:
+                begin = 0  # rotated since
+            file.seek(begin)
+            return tail(file.read()[-65536:].decode("utf-8", "replace"))
+    except FileNotFoundError:
+        return ""
+
+
+def _text(body: str) -> str:
+    return tail(body, 10)
+
+
+def switch(deployment: Deployment, slot: str) -> None:
+    """Makes `slot` the live one, now and after a reboot."""
+    app, home = deployment.app, deployment.home
+    state = record(app)
+    before = state["slots"].get(other(slot), "")
+    # First what a reboot reads, last what nginx reads: at no point does a crash leave the two different and unseen.
+    boot(app, slot)
+    _point(home / "live", f"releases/{deployment.release}")
+    if before and before != deployment.release:
+        _point(home / "previous", f"releases/{before}")
+    _point(Path(f"/etc/deploykit/{app}.env"), f"{app}.{slot}.env")
+    _point(Path(f"/run/{app}/live.sock"), f"{slot}.sock")
+    state["live"] = slot
+    paths.write_json(paths.APPS / f"{app}.json", state)
+
+
+def boot(app: str, slot: str) -> None:
+    """Which slot the live socket leads to after a reboot: /run is empty then."""
+    text = f"# Written by deploykit at the last switch.\nL+ /run/{app}/live.sock - - - - {slot}.sock\n"
+    paths.write(Path(f"/etc/tmpfiles.d/deploykit-{app}-live.conf"), text, mode=0o644)
+
+
+def claim(deployment: Deployment, slot: str) -> None:
+    """Remembers which release is in a slot, before it is started there."""
+    state = record(deployment.app)
+    state["slots"][slot] = deployment.release
+    paths.write_json(paths.APPS / f"{deployment.app}.json", state)
+
+
+def watch(deployment: Deployment, slot: str) -> None:
+    """Looks at the live release for a moment after the switch. Raises Failed when it stops being healthy."""
+    health = deployment.health
+    deadline = time.monotonic() + health.watch
+    while time.monotonic() < deadline:
+        time.sleep(0.1)
+        forget()
+        state = supervisord.state(f"{deployment.app}-{slot}")
+        if state not in ("STARTING", "RUNNING"):
+            raise Failed(f"release {deployment.release} of {deployment.app} died after the switch", state)
+    try:
+        answer = sockets.ask(
+            f"/run/{deployment.app}/live.sock", health.path, health.host, health.scheme, timeout=health.drain
+        )
+    except (OSError, http.client.HTTPException) as error:
+        raise Failed(f"release {deployment.release} of {deployment.app} stopped answering", str(error)) from None
+    if not good(deployment, answer.status):
+        raise Failed(
+            f"release {deployment.release} of {deployment.app} answers {answer.status} after the switch",
+            _text(answer.body),
+        )
+
+
+def drain(app: str, slot: str, limit: float) -> None:
+    """Waits until nobody is connected to a slot that is no longer live, at most `limit` seconds."""
+    deadline = time.monotonic() + limit
+    quiet = 0
+    while quiet < 3 and time.monotonic() < deadline:  # a client that read the link just before the switch comes yet
+        time.sleep(0.05)
+        quiet = quiet + 1 if sockets.connections(f"/run/{app}/{slot}.sock") == 0 else 0
+
+
+def clear(app: str, slot: str) -> None:
+    """Stops what runs in a slot and takes its files away. No-op when nothing is there."""
+    supervisord.remove(f"{app}-{slot}")
+    conf = Path(f"/etc/supervisor/conf.d/{app}-{slot}.conf")
+    if conf.exists():
+        conf.unlink()
+        paths.sync(conf.parent)
+        # Supervisor compares with what it read last: tell it, or a later `add` of this name would get the old text.
+        supervisord.reread()
+    for path in (
+        f"/etc/deploykit/{app}.{slot}.env",
+        f"/etc/deploykit/{app}.{slot}.gunicorn.py",
+        f"/run/{app}/{slot}.sock",
+    ):
+        Path(path).unlink(missing_ok=True)
+    state = record(app)
+    if slot in state["slots"]:
+        del state["slots"][slot]
+        paths.write_json(paths.APPS / f"{app}.json", state)
+    forget()
+
+
+def retire(app: str) -> None:
+    """Takes an app's processes and code off the host. Its media, data, database and secrets stay."""
+    for slot in SLOTS:
+        clear(app, slot)
+    for path in (
+        f"/etc/deploykit/{app}.env",
+        f"/etc/tmpfiles.d/deploykit-{app}-live.conf",
+        f"/run/{app}/live.sock",
+        f"/srv/{app}/live",
+        f"/srv/{app}/previous",
+    ):
+        Path(path).unlink(missing_ok=True)
+    for name in ("releases", "venvs"):
+        folder = Path("/srv") / app / name
+        for each in folder.glob("*"):
+            _discard(each)
+    (paths.APPS / f"{app}.json").unlink(missing_ok=True)
+    forget()
+
+
+def _discard(folder: Path) -> None:
+    import shutil
+
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink()
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(folder)
+
+
+def installed(app: str) -> bool:
+    """Whether any of an app's processes or releases are on the host."""
+    return live(app) is not None or (paths.APPS / f"{app}.json").exists()

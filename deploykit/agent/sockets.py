@@ -1,0 +1,92 @@
+"""Asking a web process on its own socket, and seeing whether anybody is still connected to it."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket. `peer` is the process that listens (SO_PEERCRED)."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+        self.peer = 0
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+        credentials = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        self.peer = struct.unpack("3i", credentials)[0]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a web process said. `peer`: the pid of the process that listens."""
+
+    status: int
+    body: str
+    peer: int
+
+
+def ask(path: str, url: str, host: str, scheme: str, timeout: float) -> Answer:
+    """One GET, as nginx would send it. Raises OSError or http.client.HTTPException when there is no answer."""
+    connection = UnixConnection(path, timeout)
+    try:
+        connection.request(
+            "GET",
+            url,
+            headers={
+                "Host": host,
+                "X-Forwarded-Proto": scheme,
+                "X-Forwarded-For": "127.0.0.1",
+                "User-Agent": "deploykit-health",
+                "Connection": "close",
+            },
+        )
+        response = connection.getresponse()
+        return Answer(response.status, response.read(65536).decode("utf-8", "replace"), connection.peer)
+    finally:
+        connection.close()
+
+
+def connections(path: str) -> int:
+    """How many clients are connected to the listening socket at `path`, those not yet accepted included.
+
+    In /proc/net/unix both the accepted and the waiting server ends carry the listener's path; the listener itself has
+    the flag __SO_ACCEPTCON, 0x10000 (proc(5)).
+    """
+    count = 0
+    for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
+        fields = line.split(maxsplit=7)
+        if len(fields) == 8 and fields[7] == path and not int(fields[3], 16) & 0x10000:
+            count += 1
+    return count
+
+
+def listens(path: str) -> bool:
+    """Whether anybody accepts connections at `path`."""
+    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        probe.settimeout(1)
+        probe.connect(path)
+        return True
+    except OSError:
+        return False
+    finally:
+        probe.close()
+
+
+def environment(pid: int) -> dict[str, str]:
+    """The environment a process was started with."""
+    try:
+        data = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return {}
+    pairs = (each.decode("utf-8", "replace").partition("=") for each in data.split(b"\0") if each)
+    return {name: value for name, _, value in pairs}

@@ -1,0 +1,120 @@
+"""How the apps of a host are, at a glance: read only, no lock."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from deploykit.agent import facts, paths, supervisord
+from deploykit.agent.deployment import live, record, running
+from deploykit.agent.resource import NotYet
+from deploykit.agent.wire import Event
+
+
+def read() -> Event:
+    """Memory and disk in MiB, times in seconds since the epoch, `uptime` in seconds."""
+    disk = shutil.disk_usage("/")
+    return {
+        "event": "status",
+        "host": {
+            "system": f"{facts.read().system} {facts.read().version}",
+            "memory": facts.read().memory,
+            "available": _available(),
+            "disk": disk.total // 2**20,
+            "free": disk.free // 2**20,
+            "load": os.getloadavg()[0],
+            "processors": facts.read().processors,
+        },
+        "apps": [_app(path.stem) for path in sorted(paths.APPS.glob("*.json"))],
+        "journal": _last_run(),
+    }
+
+
+def _app(app: str) -> dict[str, Any]:
+    slot = live(app)
+    release = running(app, slot) if slot else ""
+    process: dict[str, Any] = {}
+    if slot:
+        try:
+            process = supervisord.processes().get(f"{app}-{slot}", {})
+        except NotYet:
+            process = {"statename": "supervisor does not run"}
+    releases = record(app)["releases"]
+    pid = int(process.get("pid", 0))
+    family = _family(pid) if pid else []
+    return {
+        "app": app,
+        "slot": slot or "",
+        "release": release,
+        "label": next((each["label"] for each in releases if each["release"] == release), ""),
+        "at": next((each["at"] for each in releases if each["release"] == release), 0),
+        "process": process.get("statename", "not running"),
+        "uptime": int(time.time() - process["start"]) if pid else 0,
+        "processes": len(family),
+        "memory": sum(_resident(each) for each in family) // 1024,
+        "releases": [{"release": e["release"], "label": e["label"], "at": e["at"]} for e in releases],
+        "size": _size(Path("/srv") / app),
+    }
+
+
+def _family(pid: int) -> list[int]:
+    children: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                parent = int(Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue  # ended meanwhile
+            children.setdefault(parent, []).append(int(entry))
+    found = [pid]
+    for each in found:
+        found += children.get(each, [])
+    return found
+
+
+def _resident(pid: int) -> int:
+    """Proportional set size in KiB: shared pages are counted once over all workers."""
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1])
+    except OSError:
+        pass
+    return 0
+
+
+def _available() -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) // 1024
+    return 0
+
+
+def _size(folder: Path) -> int:
+    """Disk the app's folder takes, MiB; a file with several links counts once."""
+    seen = set()
+    total = 0
+    for top, _, files in os.walk(folder):
+        for name in files:
+            try:
+                status = os.lstat(os.path.join(top, name))
+            except OSError:
+                continue
+            if status.st_ino not in seen:
+                seen.add(status.st_ino)
+                total += status.st_blocks * 512
+    return total // 2**20
+
+
+def _last_run() -> dict[str, Any]:
+    import json
+
+    try:
+        line = paths.JOURNAL.read_bytes().rstrip().rpartition(b"\n")[2]
+        entry: dict[str, Any] = json.loads(line)
+    except (OSError, ValueError):
+        return {}
+    return entry

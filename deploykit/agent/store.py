@@ -1,0 +1,47 @@
+"""The host's own secrets: one file an app, root's alone. What is made here never leaves the host."""
+
+from __future__ import annotations
+
+import secrets as random
+import string
+
+from deploykit.agent import paths
+from deploykit.agent.resource import Failed, HostSecret, Secret
+
+_ALPHABET = string.ascii_letters + string.digits + "-_"
+
+
+def read(app: str) -> dict[str, Secret]:
+    """All secrets of an app by name."""
+    kept: dict[str, str] = paths.read_json(paths.SECRETS / f"{app}.json", {})
+    return {name: Secret(value) for name, value in kept.items()}
+
+
+def write(app: str, name: str, value: Secret | None) -> None:
+    """Sets a secret; None takes it away."""
+    kept: dict[str, str] = paths.read_json(paths.SECRETS / f"{app}.json", {})
+    if value is None:
+        kept.pop(name, None)
+    else:
+        kept[name] = value.reveal()
+    paths.write_json(paths.SECRETS / f"{app}.json", kept)
+
+
+def look(app: str, wanted: HostSecret) -> Secret | None:
+    """The value, or None when it will be made at the next deploy. Raises Failed when only a person can give it."""
+    found = read(app).get(wanted.name)
+    if found is None and not wanted.make:
+        raise Failed(
+            f"the secret {wanted.name} of app {app} is not on the host",
+            todo=f"give it with `fab secrets set --app {app} --name {wanted.name}`",
+        )
+    return found
+
+
+def ensure(app: str, wanted: HostSecret) -> Secret:
+    """The value, made now when there is none."""
+    found = look(app, wanted)
+    if found is None:
+        found = Secret("".join(random.choice(_ALPHABET) for _ in range(wanted.make)))
+        write(app, wanted.name, found)
+    return found

@@ -1,0 +1,93 @@
+"""Supervisor by its own XML-RPC over its socket: one program at a time, so that no other program is touched.
+
+`supervisorctl` costs 0.15 s a call, and its `update` acts on everything that changed.
+Source: supervisord.org/api.html.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import time
+import xmlrpc.client
+from typing import Any
+
+from deploykit.agent.process import forget, remembered
+from deploykit.agent.resource import Failed, NotYet
+
+SOCKET = "/var/run/supervisor.sock"
+
+
+class _Connection(http.client.HTTPConnection):
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(120)
+        self.sock.connect(SOCKET)
+
+
+class _Transport(xmlrpc.client.Transport):
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        return _Connection("localhost")
+
+
+def _call(method: str, *arguments: Any) -> Any:
+    proxy = xmlrpc.client.ServerProxy("http://localhost", transport=_Transport())
+    try:
+        return getattr(proxy.supervisor, method)(*arguments)
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise NotYet("supervisor does not run") from None
+
+
+@remembered
+def processes() -> dict[str, dict[str, Any]]:
+    """Every program by name: statename, pid, start (epoch seconds), spawnerr, ..."""
+    return {each["name"]: each for each in _call("getAllProcessInfo")}
+
+
+def state(program: str) -> str:
+    """ "RUNNING", "STARTING", "BACKOFF", "FATAL", ... or "ABSENT"."""
+    found = processes().get(program)
+    return str(found["statename"]) if found else "ABSENT"
+
+
+def add(program: str) -> None:
+    """Starts a program whose configuration file was just written; one of that name is stopped first."""
+    remove(program)
+    try:
+        _call("reloadConfig")
+        _call("addProcessGroup", program)
+    except xmlrpc.client.Fault as fault:
+        if fault.faultCode == 91:  # ALREADY_STARTED in upper layers means "already added"
+            return
+        raise Failed(f"supervisor refuses the program {program}", fault.faultString) from None
+    finally:
+        forget()
+
+
+def remove(program: str) -> None:
+    """Stops a program (its own stop signal and time) and lets supervisor forget it; no-op when it is not there."""
+    try:
+        _call("stopProcessGroup", program, True)
+    except xmlrpc.client.Fault as fault:
+        if fault.faultCode == 10:  # BAD_NAME: not there
+            forget()
+            return
+        raise Failed(f"supervisor cannot stop {program}", fault.faultString) from None
+    for _ in range(50):
+        try:
+            _call("removeProcessGroup", program)
+            break
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode == 10:
+                break
+            time.sleep(0.1)  # STILL_RUNNING for a moment after the stop was reported
+    forget()
+
+
+def reread() -> None:
+    """Lets supervisor read its files again; nothing is started or stopped by that."""
+    # A program file that somebody else broke is not ours to judge here.
+    with contextlib.suppress(xmlrpc.client.Fault, NotYet):
+        _call("reloadConfig")
+    forget()

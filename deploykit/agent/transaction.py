@@ -1,0 +1,216 @@
+"""The deploy of one app: everything that can fail happens before the switch, and after it there is a way back."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from deploykit.agent import dump, paths, release, slots
+from deploykit.agent.deployment import Deployment, live, other, record, running
+from deploykit.agent.plan import compare
+from deploykit.agent.process import forget, run
+from deploykit.agent.resource import Failed, decode, encode
+
+#: `stage(app, name)` before each step, `line(app, text)` for what a step prints.
+Stage = Callable[[str, str], None]
+Line = Callable[[str, str], None]
+
+#: Aspects that need no new process: links and leftovers are put right in place.
+_SETTLED_IN_PLACE = {"live", "environment", "other slot"}
+
+
+def deploy(deployment: Deployment, listing: release.Listing | None, received: Path, stage: Stage, line: Line) -> None:
+    """Brings `deployment` live. `listing` is None when its files are on the host already.
+
+    Raises Failed; whatever was live before is live then, unchanged.
+    """
+    app = deployment.app
+    observed = deployment.observe()
+    differences = {each.name for each in compare(deployment.wanted(), observed)}
+    current = live(app)
+    if current is not None and differences <= _SETTLED_IN_PLACE:
+        settle(deployment, current)
+        return
+    fresh = other(current) if current else "a"
+    built = False
+    old: Path | None = None
+    try:
+        for resource in deployment.files(fresh):
+            resource.change(resource.observe())
+        commands = release.Commands(deployment, fresh, lambda text: line(app, text))
+        if listing is not None:
+            stage(app, "code")
+            partial = release.lay(deployment, listing, received)
+            old = _make_room(deployment)
+            partial.rename(deployment.folder)
+            built = True
+        if not (deployment.virtualenv / ".complete").exists():
+            stage(app, "virtualenv")
+            release.install(deployment, lambda text: line(app, text))
+        if listing is not None:
+            _build(deployment, commands, stage)
+            release.seal(deployment, listing)
+        _migrate(deployment, commands, stage, line)
+        stage(app, "start")
+        slots.claim(deployment, fresh)
+        slots.start(deployment, fresh)
+    except BaseException:
+        slots.clear(app, fresh)
+        if built:
+            shutil.rmtree(deployment.folder, ignore_errors=True)
+        if old is not None:
+            old.rename(deployment.folder)
+        raise
+    stage(app, "switch")
+    slots.switch(deployment, fresh)
+    try:
+        slots.watch(deployment, fresh)
+    except Failed as failure:
+        if current is None:
+            raise
+        _back(app, current, fresh)
+        failure.todo = "correct the app and deploy again; the release before is live again"
+        raise
+    _remember(deployment)
+    if current:
+        stage(app, "drain")
+        slots.drain(app, current, deployment.health.drain)
+        slots.clear(app, current)
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)
+    prune(deployment)
+
+
+def settle(deployment: Deployment, current: str) -> None:
+    """Puts links right and clears what an interrupted deploy left in the other slot."""
+    slots.switch(deployment, current)
+    slots.clear(deployment.app, other(current))
+    prune(deployment)
+
+
+def _make_room(deployment: Deployment) -> Path | None:
+    """Moves an altered or half-made release of the same name aside: processes that run from it keep their files."""
+    if not deployment.folder.exists():
+        return None
+    aside = deployment.folder.with_name(f"{deployment.release}.{int(time.time())}.old")
+    deployment.folder.rename(aside)
+    return aside
+
+
+def _build(deployment: Deployment, commands: release.Commands, stage: Stage) -> None:
+    app = deployment.app
+    static = deployment.folder / "static"
+    static.mkdir(mode=0o2750, exist_ok=True)
+    shutil.chown(static, app, "www-data")
+    static.chmod(0o2750)
+    release.persist(deployment, commands.settings())
+    stage(app, "compile")
+    code = str(deployment.folder / "code")
+    python = str(deployment.virtualenv / "bin/python")
+    # As root, since the app may not write there; compiling runs none of the code. A file that is no Python is no error.
+    run([python, "-I", "-m", "compileall", "-q", "-j", "2", code], check=False)
+    run(["chown", "-R", "-h", f"root:{app}", code])
+    stage(app, "check")
+    commands.python("manage.py", "check", "--deploy")
+    if deployment.static:
+        stage(app, "static files")
+        commands.python("manage.py", "collectstatic", "--noinput", "--verbosity", "0")
+        run(["chmod", "-R", "u=rwX,g=rX,o=", str(static)])
+
+
+def _migrate(deployment: Deployment, commands: release.Commands, stage: Stage, line: Line) -> None:
+    app = deployment.app
+    if deployment.database == "none":
+        return
+    known = record(app)
+    if any(each["release"] == deployment.release for each in known["releases"]):
+        return  # it ran here before: its migrations were made then
+    name, kind = deployment.database_name, deployment.database
+    fresh = dump.empty(kind, name)
+    if not fresh:
+        status, _ = commands.python("manage.py", "migrate", "--check", check=False, quiet=True)
+        if status == 0:
+            return
+        stage(app, "dump")
+        place = dump.take(app, kind, name, f"before-{deployment.release}")
+        if place is not None:
+            line(app, f"dumped to {place}")
+        dump.prune(app)
+    stage(app, "migrate")
+    commands.python("manage.py", "migrate", "--noinput")
+
+
+def _back(app: str, current: str, fresh: str) -> None:
+    before = next(each for each in reversed(record(app)["releases"]) if each["release"] == running(app, current))
+    slots.switch(_stored(before), current)
+    slots.drain(app, fresh, 10)
+    slots.clear(app, fresh)
+
+
+def _remember(deployment: Deployment) -> None:
+    """Keeps the release among the good ones, with all that is needed to bring it back."""
+    state = record(deployment.app)
+    kept = [each for each in state["releases"] if each["release"] != deployment.release]
+    kept.append(
+        {
+            "release": deployment.release,
+            "label": deployment.label,
+            "at": time.time(),
+            "deployment": encode(deployment),
+        }
+    )
+    state["releases"] = kept
+    paths.write_json(paths.APPS / f"{deployment.app}.json", state)
+
+
+def prune(deployment: Deployment) -> None:
+    """Drops what is older than the last good releases: their folders, and virtualenvs that none of them uses."""
+    app = deployment.app
+    state = record(app)
+    keep = state["releases"][-max(deployment.keep, 2) :]
+    busy = {each["release"] for each in keep} | set(state["slots"].values())
+    venvs = {_stored(each).venv.key for each in keep} | {deployment.venv.key}
+    for folder in (deployment.home / "releases").glob("*"):
+        if folder.name not in busy:
+            shutil.rmtree(folder, ignore_errors=True)
+    for folder in (deployment.home / "venvs").glob("*"):
+        if folder.name not in venvs:
+            shutil.rmtree(folder, ignore_errors=True)
+    previous = deployment.home / "previous"
+    if previous.is_symlink() and not previous.exists():
+        previous.unlink()
+    if len(keep) != len(state["releases"]):
+        state["releases"] = keep
+        paths.write_json(paths.APPS / f"{app}.json", state)
+    forget()
+
+
+def _stored(entry: dict[str, Any]) -> Deployment:
+    deployment = decode(entry["deployment"])
+    if not isinstance(deployment, Deployment):
+        raise Failed("deploykit's record of a release is damaged", entry["release"])
+    return deployment
+
+
+def earlier(app: str, release_id: str = "") -> Deployment:
+    """The good release before the live one, or the one named. Raises Failed when there is none."""
+    state = record(app)
+    current = live(app)
+    now = running(app, current) if current else ""
+    choices = [each for each in state["releases"] if each["release"] != now]
+    if release_id:
+        choices = [each for each in choices if each["release"].startswith(release_id)]
+    else:
+        index = next((i for i, each in enumerate(state["releases"]) if each["release"] == now), len(state["releases"]))
+        choices = state["releases"][:index]
+    choices = [each for each in choices if os.path.isdir(_stored(each).folder)]
+    if not choices:
+        named = f" that begins with {release_id}" if release_id else " before the live one"
+        have = ", ".join(each["release"] for each in state["releases"]) or "none"
+        raise Failed(f"{app} has no good release{named}", f"kept: {have}", "`fab status` lists them")
+    return replace(_stored(choices[-1]))

@@ -1,0 +1,240 @@
+"""What the values of one host or one app mean and must obey, each on its own (see `across` for all together)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+from deploykit.agent.values import Tls, Web
+from deploykit.agent.secret import HostSecret, Secret
+from deploykit.config import models, names, references
+from deploykit.config.check import Reader, nearest, shown
+from deploykit.config.project import AppEntry, DatabaseEntry, HostEntry, Source, Wanted
+from deploykit.config.toml import Path as Way
+
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+_APPLICATION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ADDRESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*|\[?[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9_.-]+)?\]?")
+_HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+_LOGIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
+_SCP = re.compile(r"[A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+:[^\s]+")
+_GIT = ("https://", "http://", "ssh://", "git://", "file://")
+
+
+def git_url(text: str) -> bool:
+    """Whether a `source` text names a git repository and not a folder."""
+    return text.startswith(_GIT) or _SCP.fullmatch(text) is not None
+
+
+def host(reader: Reader, name: str, table: models.HostTable, way: Way) -> HostEntry:
+    """Checks one [hosts.NAME]."""
+    if not _HOST_NAME.fullmatch(name):
+        reader.add(way, f"{shown(name)} is no host's name", "letters, digits, . _ and -, beginning with a letter or digit")
+    address = table.address or name
+    if table.address:
+        user, _, rest = table.address.rpartition("@")
+        if user:
+            reader.add((*way, "address"), "an address has no user in it; that is the key `user`", "", f'"{rest}"')
+        elif not _ADDRESS.fullmatch(table.address):
+            allowed = "an IP address, a host name, or an alias of ~/.ssh/config"
+            port = re.fullmatch(r"([A-Za-z0-9_.-]+):\d+", table.address)
+            reader.add((*way, "address"), f"{shown(table.address)} is no address", allowed, f'"{port[1]}"' if port else "")
+    if table.user and not _LOGIN.fullmatch(table.user):
+        reader.add((*way, "user"), f"{shown(table.user)} is no user's name", "letters, digits, . _ and -")
+    for index, recipe in enumerate(table.recipes):
+        if not re.fullmatch(r"[a-z_][a-z0-9_]*", recipe):
+            reader.add((*way, "recipes", index), f"{shown(recipe)} is no module's name", 'such as "firewall"')
+    return HostEntry(name, address.strip("[]"), table.user, table.port, table.roles, table.recipes)
+
+
+def app(reader: Reader, name: str, table: models.AppTable, way: Way, folder: Path) -> AppEntry:
+    """Checks one [apps.NAME]. `folder` is that of deploykit.toml."""
+    mistake = names.app_name_mistake(name)
+    if mistake:
+        guess = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:31]
+        meant = guess if guess != name and not names.app_name_mistake(guess) else ""
+        reader.add(way, mistake, names.APP_NAME_ALLOWED, meant)
+    checked = _App(reader, table, way)
+    checked.files()
+    checked.processes()
+    static, media = checked.served("static"), checked.served("media")
+    if isinstance(static, str) and isinstance(media, str) and (static.startswith(media) or media.startswith(static)):
+        reader.add((*way, "media"), f"{shown(media)} and static's {shown(static)} overlap", "two URLs apart from each other")
+    database = checked.database(name)
+    env = checked.env(references.known(database.kind, table.redis is not False, static, media))
+    redis = table.redis.memory if isinstance(table.redis, models.RedisTable) else 0 if table.redis else None
+    tls = Tls(table.tls.certificate, table.tls.key) if table.tls else None
+    requirements = (table.requirements,) if isinstance(table.requirements, str) else table.requirements
+    return AppEntry(
+        name, checked.source(folder), checked.domains("domains"), checked.domains("redirects"), table.hosts,
+        table.root, table.python, requirements, table.settings, table.wsgi, table.asgi, database, redis, static, media,
+        checked.web(), env, table.health, table.exclude, table.nginx, table.port, table.keep, tls,
+    )  # fmt: skip
+
+
+class _App:
+    def __init__(self, reader: Reader, table: models.AppTable, way: Way) -> None:
+        self.reader, self.table, self.way = reader, table, way
+
+    def add(self, key: str, what: str, suggestion: str = "", allowed: str = "") -> None:
+        allowed = allowed or models.AppTable.__dataclass_fields__[key].metadata["allowed"]
+        self.reader.add((*self.way, key), what, allowed, suggestion and f'"{suggestion}"')
+
+    def source(self, folder: Path) -> Source:
+        given = self.table.source
+        url, ref = (given.git, given.ref) if isinstance(given, models.Git) else (given, "HEAD")
+        if not url.strip() or not url.isprintable():
+            self.add("source", f"{shown(url)} is neither a folder nor a git URL")
+        elif url.startswith("-") or "::" in url.split("/")[0]:  # "ext::sh -c ..." would run a command
+            self.add("source", f"{shown(url)} is refused: git would take it for something else than a URL")
+        elif isinstance(given, models.Git) or git_url(url):
+            if not re.fullmatch(r"(?![-/.])(?!.*(\.\.|//|@\{))[^\s~^:?*\[\\\x00-\x1f]+(?<![/.])", ref):
+                self.add("source", f"{shown(ref)} is no branch, tag or commit", allowed=models.Git.__dataclass_fields__["ref"].metadata["allowed"])
+            if not git_url(url):  # a repository in a folder
+                url = str((folder / Path(url).expanduser()).resolve())
+            return Source(git=url, ref=ref)
+        return Source(folder=(folder / Path(url).expanduser()).resolve())
+
+    def domains(self, key: str) -> tuple[str, ...]:
+        found: list[str] = []
+        texts: tuple[str, ...] = getattr(self.table, key)
+        if key == "domains" and not texts:
+            self.add(key, "an app needs at least one domain")
+        for index, text in enumerate(texts):
+            domain, mistake, meant = names.domain_mistake(text)
+            if mistake:
+                self.reader.add((*self.way, key, index), f"{shown(text)}: {mistake}", "a domain such as blog.example or *.blog.example", meant and f'"{meant}"')
+            elif domain in found:
+                self.reader.add((*self.way, key, index), f"{domain} is in the list twice")
+            found.append(domain)
+        return tuple(found)
+
+    def files(self) -> None:
+        table = self.table
+        for key in ("root", "requirements"):
+            value = getattr(table, key)
+            for text in (value,) if isinstance(value, str) else value or ():
+                if _outside(text):
+                    self.add(key, f"{shown(text)} is not inside the source")
+        if isinstance(table.requirements, tuple):
+            alone = [name for name in table.requirements if name.endswith((".toml", ".lock"))]
+            if alone and len(table.requirements) > 1:
+                self.add("requirements", f"{shown(alone[0])} stands alone, not in a list", alone[0])
+        for text in table.exclude:
+            if not text.strip() or not text.isprintable():
+                self.add("exclude", f"{shown(text)} is no pattern")
+        if table.tls:
+            for key in ("certificate", "key"):
+                text = getattr(table.tls, key)
+                if not re.fullmatch(r"/[A-Za-z0-9._/@+-]+", text) or ".." in text.split("/"):
+                    self.reader.add((*self.way, "tls", key), f"{shown(text)} is no absolute path", 'a path such as "/etc/ssl/blog.pem", of letters, digits and . _ @ + -')
+
+    def processes(self) -> None:
+        table = self.table
+        if table.python and not re.fullmatch(r"3\.\d{1,2}(\.\d{1,2})?", table.python):
+            digits = re.search(r"3\.\d{1,2}(\.\d{1,2})?", table.python)
+            self.add("python", f"{shown(table.python)} is no version", digits[0] if digits else "")
+        if table.settings is not None and not _MODULE.fullmatch(table.settings):
+            guess = table.settings.removesuffix(".py").replace("/", ".")
+            self.add("settings", f"{shown(table.settings)} is no module", guess if _MODULE.fullmatch(guess) else "")
+        for key in ("wsgi", "asgi"):
+            text: str | None = getattr(table, key)
+            if text is not None and not _APPLICATION.fullmatch(text):
+                head, _, tail = text.removesuffix(".py").replace("/", ".").rpartition(".")
+                guess = f"{head}:{tail}" if tail in ("application", "app") else f"{head}.{tail}:application".lstrip(".")
+                self.add(key, f"{shown(text)} is no application", guess if _APPLICATION.fullmatch(guess) else "")
+        if table.wsgi and table.asgi:
+            self.add("asgi", "wsgi is set too: an app has one of them", allowed="only one of wsgi and asgi")
+        if table.health and not re.fullmatch(r"/[A-Za-z0-9._~/?=&%+-]*", table.health):
+            self.add("health", f"{shown(table.health)} is no path", "" if "://" in table.health else "/" + table.health.strip("/ "))
+        if table.port and table.nginx:
+            self.add("port", "with nginx the app listens on a socket; a port needs nginx = false", allowed="only with nginx = false")
+        if not table.nginx:
+            if not table.port:
+                self.add("port", "nginx = false needs a port")
+            if table.tls:
+                self.add("tls", "nginx = false: nobody is there to use the certificate", allowed="only with nginx = true")
+            if table.redirects:
+                self.add("redirects", "nginx = false: nobody is there to redirect", allowed="only with nginx = true")
+        elif table.redirects and table.domains and table.domains[0].startswith("*."):
+            self.add("redirects", "the first of `domains` is a wildcard: there is no one address to redirect to")
+
+    def served(self, key: str) -> str | bool | None:
+        value: str | bool | None = getattr(self.table, key)
+        if not isinstance(value, str):
+            return value
+        clean = re.fullmatch(r"/([A-Za-z0-9_~-][A-Za-z0-9._~-]*/)+", value)
+        if not clean:
+            guess = f"/{value.strip('/ ')}/"
+            good = re.fullmatch(r"/([A-Za-z0-9_~-][A-Za-z0-9._~-]*/)+", guess)
+            self.add(key, f"{shown(value)} is no URL path that begins and ends with /", guess if good else "")
+            return None
+        return value
+
+    def web(self) -> Web:
+        table, size = self.table.web, self.table.web.max_body
+        if isinstance(size, str):
+            found = re.fullmatch(r"(\d{1,7})\s*([kmg])(i?b)?", size.strip().lower())
+            bytes_ = int(found[1]) * {"k": 2**10, "m": 2**20, "g": 2**30}[found[2]] if found else 0
+            if not 0 < bytes_ <= 2**40:
+                plain = f'"{size}m"' if size.isdigit() and int(size) else ""
+                self.reader.add((*self.way, "web", "max_body"), f"{shown(size)} is no size", 'MiB as a number, or text such as "20m" or "1g"', plain)
+            size = max(1, -(-bytes_ // 2**20))
+        interface = "asgi" if self.table.asgi else "wsgi"
+        application = self.table.asgi or self.table.wsgi or ""
+        return Web(interface, application, table.workers, table.threads, table.timeout, size)
+
+    def database(self, app: str) -> DatabaseEntry:
+        given = self.table.database
+        if isinstance(given, models.FromHost | models.FromEnv | models.FromCommand):
+            return DatabaseEntry("url", url=self.wanted(given, (*self.way, "database")))
+        kind, name = (given.kind, given.name) if isinstance(given, models.DatabaseTable) else (given, "")
+        if "://" in kind:
+            if "\0" in kind:
+                self.add("database", "the URL has a NUL character in it")
+            return DatabaseEntry("url", url=Secret(kind))
+        if kind not in ("postgres", "sqlite", "none"):
+            meant = "postgres" if kind in ("postgresql", "pg", "psql") else nearest(kind, ("postgres", "sqlite", "none"))
+            self.add("database", f"{shown(kind)} is no database", meant)
+        if name and kind != "postgres":
+            self.reader.add((*self.way, "database", "name"), "only a PostgreSQL database has a name", 'kind = "postgres"')
+        elif name and (not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", name) or name in names.RESERVED_DATABASES or name.startswith("pg_")):
+            self.reader.add((*self.way, "database", "name"), f"{shown(name)} cannot be a database's name", models.DatabaseTable.__dataclass_fields__["name"].metadata["allowed"] + ", and not one of PostgreSQL's own")
+        return DatabaseEntry(kind, (name or app.replace("-", "_")) if kind == "postgres" else "")
+
+    def env(self, known: references.Known) -> dict[str, Wanted]:
+        found: dict[str, Wanted] = {}
+        for name, value in self.table.env.items():
+            way = (*self.way, "env", name)
+            if not _VARIABLE.fullmatch(name):
+                guess = re.sub(r"\W", "_", name, flags=re.ASCII)
+                reader_meant = guess if _VARIABLE.fullmatch(guess) else ""
+                self.reader.add(way, f"{shown(name)} is no variable's name", "letters, digits and _, not beginning with a digit", reader_meant)
+            found[name] = self.wanted(value, way)
+            if isinstance(value, str):
+                if "\0" in value:
+                    self.reader.add(way, "the value has a NUL character in it, which no environment can hold")
+                references.check(value, known, self._at(way))
+        return found
+
+    def _at(self, way: Way) -> Callable[[str, str, str], None]:
+        return lambda what, allowed, suggestion: self.reader.add(way, what, allowed, suggestion)
+
+    def wanted(self, value: str | models.FromHost | models.FromEnv | models.FromCommand, way: Way) -> Wanted:
+        if isinstance(value, models.FromHost):
+            if not _VARIABLE.fullmatch(value.secret):
+                self.reader.add((*way, "secret"), f"{shown(value.secret)} is no secret's name", "letters, digits and _")
+            return HostSecret(value.secret)
+        if isinstance(value, models.FromEnv) and not _VARIABLE.fullmatch(value.env):
+            self.reader.add((*way, "env"), f"{shown(value.env)} is no variable's name", "letters, digits and _")
+        if isinstance(value, models.FromCommand) and (not value.command.strip() or "\0" in value.command):
+            self.reader.add((*way, "command"), "this is no command", 'such as "pass show blog/stripe"')
+        return value
+
+
+def _outside(text: str) -> bool:
+    """Whether a path leaves the source, or is none."""
+    path = PurePosixPath(text)
+    return not text or path.is_absolute() or ".." in path.parts or "\\" in text or not text.isprintable() or text[0] in "~-"
