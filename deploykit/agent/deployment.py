@@ -60,7 +60,6 @@ class Deployment(Resource):
     slot_a: tuple[Resource, ...]
     slot_b: tuple[Resource, ...]
     health: Health
-    static: bool
     database: str  # "postgres", "sqlite", "url", "none"
     database_name: str  # of the local database, or the SQLite file's path
     keep: int

@@ -30,6 +30,7 @@ def of(name):
 base = settings.DATABASES.get("default", {})
 print("deploykit:" + json.dumps({
     "STATIC_ROOT": of("STATIC_ROOT"), "MEDIA_ROOT": of("MEDIA_ROOT"),
+    "staticfiles": "yes" if "django.contrib.staticfiles" in settings.INSTALLED_APPS else "",
     "sqlite": str(base.get("NAME") or "") if "sqlite" in str(base.get("ENGINE", "")) else "",
 }))
 """

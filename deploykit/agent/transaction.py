@@ -108,7 +108,8 @@ def _build(deployment: Deployment, commands: release.Commands, stage: Stage) -> 
     static.mkdir(mode=0o2750, exist_ok=True)
     shutil.chown(static, app, "www-data")
     static.chmod(0o2750)
-    release.persist(deployment, commands.settings())
+    settings = commands.settings()
+    release.persist(deployment, settings)
     stage(app, "compile")
     code = str(deployment.folder / "code")
     python = str(deployment.virtualenv / "bin/python")
@@ -117,7 +118,7 @@ def _build(deployment: Deployment, commands: release.Commands, stage: Stage) -> 
     run(["chown", "-R", "-h", f"root:{app}", code])
     stage(app, "check")
     commands.python("manage.py", "check", "--deploy")
-    if deployment.static:
+    if settings["STATIC_ROOT"] and settings["staticfiles"]:
         stage(app, "static files")
         commands.python("manage.py", "collectstatic", "--noinput", "--verbosity", "0")
         run(["chmod", "-R", "u=rwX,g=rX,o=", str(static)])

@@ -31,6 +31,7 @@ class Facts:
     memory: int  # MiB of RAM
     processors: int
     python: str  # version of /usr/bin/python3, "3.11"
+    ipv6: bool = True  # whether the kernel knows IPv6: /proc/net/if_inet6 is there
 
 
 @dataclass(frozen=True)

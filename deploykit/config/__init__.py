@@ -1,9 +1,9 @@
 """The configuration: deploykit.toml -> `Project` -> `values.Host`.
 
-    project = load("deploykit.toml")                  # every mistake at once, before any connection
-    entries = choose(project, "web1,web2")
-    project = resolve(project)                        # { env = "X" } and { command = "..." }
-    host = complete(project, entries[0], trees)       # plain frozen values for the recipes
+project = load("deploykit.toml")                  # every mistake at once, before any connection
+entries = choose(project, "web1,web2")
+project = resolve(project)                        # { env = "X" } and { command = "..." }
+host = complete(project, entries[0], trees)       # plain frozen values for the recipes
 """
 
 from deploykit.config.choose import choose

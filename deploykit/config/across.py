@@ -17,7 +17,12 @@ def check(reader: Reader, hosts: Sequence[HostEntry], apps: Sequence[AppEntry]) 
             if name and name not in known:
                 meant = nearest(name, known)
                 allowed = ", ".join(known) or "no host is in the file yet; add a table [hosts.NAME]"
-                reader.add(("apps", app.name, "hosts", index), f"there is no host {shown(name)}", allowed, meant and f'"{meant}"')
+                reader.add(
+                    ("apps", app.name, "hosts", index),
+                    f"there is no host {shown(name)}",
+                    allowed,
+                    meant and f'"{meant}"',
+                )
     _addresses(reader, hosts)
     places = {app.name: _places(app, hosts) for app in apps}
     for number, later in enumerate(apps):
@@ -26,7 +31,8 @@ def check(reader: Reader, hosts: Sequence[HostEntry], apps: Sequence[AppEntry]) 
                 _clash(reader, earlier, later)
         for index, domain in enumerate(later.redirects):
             if domain and domain in later.domains:
-                reader.add(("apps", later.name, "redirects", index), f"{domain} is in `domains` too: it would redirect to itself")
+                what = f"{domain} is in `domains` too: it would redirect to itself"
+                reader.add(("apps", later.name, "redirects", index), what, "a domain that is not in `domains`")
 
 
 #: Stands for a host that is typed and not in the file: all apps without `hosts` go there together.
@@ -42,7 +48,11 @@ def _addresses(reader: Reader, hosts: Sequence[HostEntry]) -> None:
     for host in hosts:
         first = seen.setdefault((host.address, host.port), host.name)
         if first != host.name:
-            reader.add(("hosts", host.name, "address"), f"[hosts.{first}] is the same machine", "one table for each machine")
+            reader.add(
+                ("hosts", host.name, "address"),
+                f"[hosts.{first}] is the same machine",
+                "one table for each machine",
+            )
 
 
 def _clash(reader: Reader, earlier: AppEntry, later: AppEntry) -> None:
@@ -66,10 +76,10 @@ def warn(apps: Sequence[AppEntry]) -> Reader:
     for app in apps:
         way = ("apps", app.name)
         if isinstance(app.env.get("SECRET_KEY"), str):
-            what = "the secret key stands in this file for all to read; without it the host makes one that never leaves it"
+            what = "the secret key stands in this file to be read; without it the host makes one that never leaves it"
             reader.add((*way, "env", "SECRET_KEY"), what, 'nothing, or { env = "SECRET_KEY" }')
         url = app.database.url
         if isinstance(url, Secret) and "@" in url.reveal() and ":" in url.reveal().split("://", 1)[1].rsplit("@", 1)[0]:
-            what = "the database's password stands in this file for all to read"
+            what = "the database's password stands in this file to be read"
             reader.add((*way, "database"), what, '{ secret = "NAME" }, { env = "X" } or { command = "..." }')
     return reader

@@ -48,7 +48,7 @@ def dotted(path: Path) -> str:
             text += f"[{part + 1}]"
         else:
             plain = part.replace("-", "").replace("_", "").isalnum() and part.isascii()
-            text += ("." if text else "") + (part if plain else f'"{part[:40]}"')
+            text += ("." if text else "") + (part if plain else shown(part))
     return text
 
 
@@ -105,8 +105,12 @@ class Reader:
         if all(mistake.path != path for mistake in self.mistakes):
             self.mistakes.append(Mistake(path, what, allowed, suggestion))
 
+    def faulty(self, path: Path) -> bool:
+        """Whether a mistake is noted for this value or inside it: then its meaning is not worth a look."""
+        return any(mistake.path[: len(path)] == path for mistake in self.mistakes)
+
     def table(self, model: type, value: dict[str, object], path: Path) -> Any:
-        """An instance of `model`. What is wrong or missing has its default, or is blank, so that the rest is checked too."""
+        """An instance of `model`; what is wrong or missing is blank in it, so that the rest is checked too."""
         fields = {each.name: each for each in dataclasses.fields(model)}
         given: dict[str, Any] = {}
         for name, content in value.items():
@@ -119,7 +123,8 @@ class Reader:
         for name, each in fields.items():
             needed = each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
             if needed and name not in given:
-                if name not in value:
+                meant = any(nearest(other, fields) == name for other in value.keys() - fields.keys())
+                if name not in value and not meant:
                     self.add((*path, name), "this key is missing", each.metadata["allowed"])
                 given[name] = () if str(hints(model)[name]).startswith("tuple") else ""
         return model(**given)
@@ -159,8 +164,14 @@ class Reader:
         if isinstance(value, dict):
             tables = [option for option in options if dataclasses.is_dataclass(option)]
             if tables:  # the one whose keys are most alike
-                return max(tables, key=lambda table: len(value.keys() & {each.name for each in dataclasses.fields(table)}))
-            return next((option for option in options if typing.get_origin(option) not in (None, tuple, typing.Literal)), None)
+                return max(
+                    tables,
+                    key=lambda table: len(value.keys() & {each.name for each in dataclasses.fields(table)}),
+                )
+            return next(
+                (option for option in options if typing.get_origin(option) not in (None, tuple, typing.Literal)),
+                None,
+            )
         if isinstance(value, list):
             return next((option for option in options if typing.get_origin(option) is tuple), None)
         if type(value) in options:

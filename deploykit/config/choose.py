@@ -49,7 +49,9 @@ def _one(project: Project, text: str) -> HostEntry:
     port = int(target["port"] or 0) if target else 0
     if target is None or port > 65535:
         todo = "a name of [hosts.*], an alias of ~/.ssh/config, or user@address:port"
-        raise DeploykitError(f"{shown(text)} is no host", "--host", f"{todo}\nin the file: {', '.join(known) or 'none'}")
+        raise DeploykitError(
+            f"{shown(text)} is no host", "--host", f"{todo}\nin the file: {', '.join(known) or 'none'}"
+        )
     user, address = target["user"] or "", target["six"] or target["name"] or target["bare"]
     same = [host for host in project.hosts if address in (host.name, host.address)]
     if len(same) == 1 and (not port or not same[0].port or port == same[0].port):

@@ -44,7 +44,9 @@ def loads(text: str, file: Path) -> Project:
     top = reader.table(models.Document, {name: _empty(name, each) for name, each in document.items()}, ())
     assert isinstance(top, models.Document)
     for name, content in _tables(reader, document, "hosts").items():
-        hosts.append(rules.host(reader, name, reader.table(models.HostTable, content, ("hosts", name)), ("hosts", name)))
+        hosts.append(
+            rules.host(reader, name, reader.table(models.HostTable, content, ("hosts", name)), ("hosts", name))
+        )
     for name, content in _tables(reader, document, "apps").items():
         table = reader.table(models.AppTable, content, ("apps", name))
         apps.append(rules.app(reader, name, table, ("apps", name), folder))
@@ -54,7 +56,7 @@ def loads(text: str, file: Path) -> Project:
         raise ConfigError([mistake.problem(lines) for mistake in reader.mistakes], str(file))
     notes = across.warn(apps).mistakes
     lines = positions(text) if notes else {}
-    warnings = tuple(note.problem(lines) for note in notes)
+    warnings = tuple(sorted((note.problem(lines) for note in notes), key=lambda problem: problem.line))
     return Project(folder, tuple(hosts), tuple(apps), warnings, file)
 
 

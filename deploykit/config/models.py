@@ -6,6 +6,7 @@ dataclasses and not pydantic models because each command pays for its imports: p
 
 from __future__ import annotations
 
+# ruff: noqa: RUF009 (`key` makes a dataclass field; the linter knows only `field` by name)
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field
 from typing import Any, Literal
@@ -79,7 +80,7 @@ class DatabaseTable:
 
     kind: Literal["postgres", "sqlite", "none"] = key("The kind.", '"postgres", "sqlite" or "none"', "postgres")
     name: str = key(
-        "Name of the PostgreSQL database and role. Empty: the app's name with `_` for `-`.",
+        "Name of the PostgreSQL database and role. Without it: the app's name with `_` for `-`.",
         "lower-case letters, digits and _, at most 63, not beginning with a digit",
         "",
         example='"blog"',
@@ -124,13 +125,17 @@ class HostTable:
     """A machine that is reached over SSH."""
 
     address: str = key(
-        "Address or name, as `ssh` takes it. Empty: the table's name, so an alias of ~/.ssh/config works.",
+        "Address or name, as `ssh` takes it. Without it: the table's name, so an alias of ~/.ssh/config works.",
         "an IP address, a host name, or an alias of ~/.ssh/config",
         "",
         example='"203.0.113.7"',
     )
-    user: str = key("Login user: root, or one who may sudo. Empty: what ssh says.", "a user's name", "", example='"root"')
-    port: int = key("Port of sshd; 0: what ssh says.", "a number from 1 to 65535", 0, ge=1, le=65535, example="22")
+    user: str = key(
+        "Login user: root, or one who may sudo. Without it: what ssh says.", "a user's name", "", example='"root"'
+    )
+    port: int = key(
+        "Port of sshd. Without it: what ssh says.", "a number from 1 to 65535", 0, ge=1, le=65535, example="22"
+    )
     roles: tuple[Role, ...] = key(
         "What the machine is for.",
         'a list of "web", "database", "cache"',
@@ -166,7 +171,7 @@ class AppTable:
         example='["www.blog.example"]',
     )
     hosts: tuple[str, ...] = key(
-        "Hosts the app runs on. Empty: every host with the role web.",
+        "Hosts the app runs on. Without it: every host with the role web.",
         "a list of names of [hosts.*]",
         (),
         example='["web1"]',
@@ -178,7 +183,7 @@ class AppTable:
         example='"backend"',
     )
     python: str = key(
-        "Python version. Empty: the host's own python3.",
+        "Python version. Without it: the host's own python3.",
         'a version in quotes, such as "3.12"',
         "",
         example='"3.12"',
@@ -232,7 +237,7 @@ class AppTable:
     )
     health: str = key(
         "A path that must answer with 2xx or 3xx before a release goes live. "
-        "Empty: / must answer anything below 400 but not 404.",
+        "Without it: / must answer anything below 400 but not 404.",
         'a path such as "/healthz"',
         "",
         example='"/healthz"',
@@ -244,11 +249,12 @@ class AppTable:
         example='["*.psd"]',
     )
     nginx: bool = key(
-        "false: no nginx for this app; gunicorn listens on `port` itself.", "true or false", True, example="true"
+        "false: no nginx for this app; gunicorn listens on `port` itself.",
+        "true or false",
+        True,
+        example="true",
     )
-    port: int = key(
-        "The port with nginx = false.", "a number from 1024 to 65535", 0, ge=1024, le=65535, example="8000"
-    )
+    port: int = key("The port with nginx = false.", "a number from 1024 to 65535", 0, ge=1024, le=65535, example="8000")
     keep: int = key("Number of releases that are kept.", "a number from 2 to 100", 5, ge=2, le=100)
     tls: TlsTable | None = key(
         "A certificate that is on the host already.",

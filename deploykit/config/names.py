@@ -36,7 +36,9 @@ lock shm user udev mount network initctl credentials log tmp screen
 RESERVED = frozenset((_BASE + _SERVICES + _OURS).split())
 
 #: PostgreSQL's own databases and roles; `pg_` is its prefix.
-RESERVED_DATABASES = frozenset({"postgres", "template0", "template1", "root", "public", "none", "user", "all", "replication"})
+RESERVED_DATABASES = frozenset(
+    {"postgres", "template0", "template1", "root", "public", "none", "user", "all", "replication"}
+)
 
 
 def app_name_mistake(name: str) -> str:
@@ -83,7 +85,11 @@ def domain_mistake(text: str) -> tuple[str, str, str]:
     wildcard, name = ("*.", text[2:]) if text.startswith("*.") else ("", text)
     if not name.isascii():
         if set(name) & set("\u00df\u03c2\u200c\u200d"):
-            return "", "this name has a letter that old and new rules spell differently; write it as xn--...", ""
+            return (
+                "",
+                "this name has a letter that old and new rules spell differently; write it as xn--...",
+                "",
+            )
         try:
             name = name.encode("idna").decode("ascii")
         except UnicodeError:

@@ -75,7 +75,7 @@ class AppEntry:
     redis: int | None = None
     static: str | bool | None = None
     media: str | bool | None = None
-    web: Web = Web()
+    web: Web = field(default_factory=Web)
     env: Mapping[str, Wanted] = field(default_factory=dict)
     health: str = ""
     exclude: tuple[str, ...] = ()
@@ -116,9 +116,7 @@ class Project:
 
     def apps_of(self, entry: HostEntry) -> tuple[AppEntry, ...]:
         """The apps that run on a host: pinned to it by `hosts`, or pinned to none if the host has the role web."""
-        return tuple(
-            app for app in self.apps if (entry.name in app.hosts if app.hosts else "web" in entry.roles)
-        )
+        return tuple(app for app in self.apps if (entry.name in app.hosts if app.hosts else "web" in entry.roles))
 
 
 def _unknown(kind: str, name: str, known: list[str], file: Path) -> DeploykitError:

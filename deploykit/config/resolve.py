@@ -24,7 +24,7 @@ def run(words: Sequence[str], folder: Path) -> str:
     Raises DeploykitError with its last line of complaint. What it printed is a secret and never shown.
     """
     try:
-        done = subprocess.run(list(words), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+        done = subprocess.run(list(words), cwd=folder, capture_output=True, check=False)
     except OSError as error:
         raise DeploykitError(f"{words[0]} cannot be run: {error.strerror}") from None
     if done.returncode:
@@ -47,9 +47,7 @@ def resolve(
     Each command runs once, however often it stands in the file. Raises ConfigError with all that is missing.
     """
     fetch = _Fetch(os.environ if environ is None else environ, run_command, project.folder)
-    done = tuple(
-        fetch.app(app) if apps is None or app.name in apps else app for app in project.apps
-    )
+    done = tuple(fetch.app(app) if apps is None or app.name in apps else app for app in project.apps)
     if fetch.problems:
         raise ConfigError(fetch.problems, str(project.file))
     return replace(project, apps=done)
@@ -69,7 +67,12 @@ class _Fetch:
             if isinstance(database.url, Secret) and database.url != app.database.url:
                 text = database.url.reveal()
                 if text and "://" not in text:
-                    self.problem(f"apps.{app.name}", "database", "the value fetched is no URL", "scheme://user:password@host/name")
+                    self.problem(
+                        f"apps.{app.name}",
+                        "database",
+                        "the value fetched is no URL",
+                        "scheme://user:password@host/name",
+                    )
         return replace(app, env=env, database=database)
 
     def value(self, value: Wanted, table: str, key: str) -> Wanted:

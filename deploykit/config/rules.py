@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from deploykit.agent.values import Tls, Web
 from deploykit.agent.secret import HostSecret, Secret
+from deploykit.agent.values import Tls, Web
 from deploykit.config import models, names, references
 from deploykit.config.check import Reader, nearest, shown
 from deploykit.config.project import AppEntry, DatabaseEntry, HostEntry, Source, Wanted
@@ -16,7 +16,7 @@ from deploykit.config.toml import Path as Way
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _APPLICATION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_ADDRESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*|\[?[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9_.-]+)?\]?")
+_ADDRESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*|\[?[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9_.-]+)?\]?")
 _HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _LOGIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _SCP = re.compile(r"[A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+:[^\s]+")
@@ -31,7 +31,11 @@ def git_url(text: str) -> bool:
 def host(reader: Reader, name: str, table: models.HostTable, way: Way) -> HostEntry:
     """Checks one [hosts.NAME]."""
     if not _HOST_NAME.fullmatch(name):
-        reader.add(way, f"{shown(name)} is no host's name", "letters, digits, . _ and -, beginning with a letter or digit")
+        reader.add(
+            way,
+            f"{shown(name)} is no host's name",
+            "letters, digits, . _ and -, beginning with a letter or digit",
+        )
     address = table.address or name
     if table.address:
         user, _, rest = table.address.rpartition("@")
@@ -40,7 +44,12 @@ def host(reader: Reader, name: str, table: models.HostTable, way: Way) -> HostEn
         elif not _ADDRESS.fullmatch(table.address):
             allowed = "an IP address, a host name, or an alias of ~/.ssh/config"
             port = re.fullmatch(r"([A-Za-z0-9_.-]+):\d+", table.address)
-            reader.add((*way, "address"), f"{shown(table.address)} is no address", allowed, f'"{port[1]}"' if port else "")
+            reader.add(
+                (*way, "address"),
+                f"{shown(table.address)} is no address",
+                allowed,
+                f'"{port[1]}"' if port else "",
+            )
     if table.user and not _LOGIN.fullmatch(table.user):
         reader.add((*way, "user"), f"{shown(table.user)} is no user's name", "letters, digits, . _ and -")
     for index, recipe in enumerate(table.recipes):
@@ -61,7 +70,11 @@ def app(reader: Reader, name: str, table: models.AppTable, way: Way, folder: Pat
     checked.processes()
     static, media = checked.served("static"), checked.served("media")
     if isinstance(static, str) and isinstance(media, str) and (static.startswith(media) or media.startswith(static)):
-        reader.add((*way, "media"), f"{shown(media)} and static's {shown(static)} overlap", "two URLs apart from each other")
+        reader.add(
+            (*way, "media"),
+            f"{shown(media)} and static's {shown(static)} overlap",
+            "two URLs apart from each other",
+        )
     database = checked.database(name)
     env = checked.env(references.known(database.kind, table.redis is not False, static, media))
     redis = table.redis.memory if isinstance(table.redis, models.RedisTable) else 0 if table.redis else None
@@ -80,7 +93,8 @@ class _App:
 
     def add(self, key: str, what: str, suggestion: str = "", allowed: str = "") -> None:
         allowed = allowed or models.AppTable.__dataclass_fields__[key].metadata["allowed"]
-        self.reader.add((*self.way, key), what, allowed, suggestion and f'"{suggestion}"')
+        if not self.reader.faulty((*self.way, key)):
+            self.reader.add((*self.way, key), what, allowed, suggestion and f'"{suggestion}"')
 
     def source(self, folder: Path) -> Source:
         given = self.table.source
@@ -91,7 +105,11 @@ class _App:
             self.add("source", f"{shown(url)} is refused: git would take it for something else than a URL")
         elif isinstance(given, models.Git) or git_url(url):
             if not re.fullmatch(r"(?![-/.])(?!.*(\.\.|//|@\{))[^\s~^:?*\[\\\x00-\x1f]+(?<![/.])", ref):
-                self.add("source", f"{shown(ref)} is no branch, tag or commit", allowed=models.Git.__dataclass_fields__["ref"].metadata["allowed"])
+                self.add(
+                    "source",
+                    f"{shown(ref)} is no branch, tag or commit",
+                    allowed=models.Git.__dataclass_fields__["ref"].metadata["allowed"],
+                )
             if not git_url(url):  # a repository in a folder
                 url = str((folder / Path(url).expanduser()).resolve())
             return Source(git=url, ref=ref)
@@ -105,7 +123,12 @@ class _App:
         for index, text in enumerate(texts):
             domain, mistake, meant = names.domain_mistake(text)
             if mistake:
-                self.reader.add((*self.way, key, index), f"{shown(text)}: {mistake}", "a domain such as blog.example or *.blog.example", meant and f'"{meant}"')
+                self.reader.add(
+                    (*self.way, key, index),
+                    f"{shown(text)}: {mistake}",
+                    "a domain such as blog.example or *.blog.example",
+                    meant and f'"{meant}"',
+                )
             elif domain in found:
                 self.reader.add((*self.way, key, index), f"{domain} is in the list twice")
             found.append(domain)
@@ -129,7 +152,11 @@ class _App:
             for key in ("certificate", "key"):
                 text = getattr(table.tls, key)
                 if not re.fullmatch(r"/[A-Za-z0-9._/@+-]+", text) or ".." in text.split("/"):
-                    self.reader.add((*self.way, "tls", key), f"{shown(text)} is no absolute path", 'a path such as "/etc/ssl/blog.pem", of letters, digits and . _ @ + -')
+                    self.reader.add(
+                        (*self.way, "tls", key),
+                        f"{shown(text)} is no absolute path",
+                        'a path such as "/etc/ssl/blog.pem", of letters, digits and . _ @ + -',
+                    )
 
     def processes(self) -> None:
         table = self.table
@@ -148,16 +175,32 @@ class _App:
         if table.wsgi and table.asgi:
             self.add("asgi", "wsgi is set too: an app has one of them", allowed="only one of wsgi and asgi")
         if table.health and not re.fullmatch(r"/[A-Za-z0-9._~/?=&%+-]*", table.health):
-            self.add("health", f"{shown(table.health)} is no path", "" if "://" in table.health else "/" + table.health.strip("/ "))
+            self.add(
+                "health",
+                f"{shown(table.health)} is no path",
+                "" if "://" in table.health else "/" + table.health.strip("/ "),
+            )
         if table.port and table.nginx:
-            self.add("port", "with nginx the app listens on a socket; a port needs nginx = false", allowed="only with nginx = false")
+            self.add(
+                "port",
+                "with nginx the app listens on a socket; a port needs nginx = false",
+                allowed="only with nginx = false",
+            )
         if not table.nginx:
             if not table.port:
                 self.add("port", "nginx = false needs a port")
             if table.tls:
-                self.add("tls", "nginx = false: nobody is there to use the certificate", allowed="only with nginx = true")
+                self.add(
+                    "tls",
+                    "nginx = false: nobody is there to use the certificate",
+                    allowed="only with nginx = true",
+                )
             if table.redirects:
-                self.add("redirects", "nginx = false: nobody is there to redirect", allowed="only with nginx = true")
+                self.add(
+                    "redirects",
+                    "nginx = false: nobody is there to redirect",
+                    allowed="only with nginx = true",
+                )
         elif table.redirects and table.domains and table.domains[0].startswith("*."):
             self.add("redirects", "the first of `domains` is a wildcard: there is no one address to redirect to")
 
@@ -180,7 +223,12 @@ class _App:
             bytes_ = int(found[1]) * {"k": 2**10, "m": 2**20, "g": 2**30}[found[2]] if found else 0
             if not 0 < bytes_ <= 2**40:
                 plain = f'"{size}m"' if size.isdigit() and int(size) else ""
-                self.reader.add((*self.way, "web", "max_body"), f"{shown(size)} is no size", 'MiB as a number, or text such as "20m" or "1g"', plain)
+                self.reader.add(
+                    (*self.way, "web", "max_body"),
+                    f"{shown(size)} is no size",
+                    'MiB as a number, or text such as "20m" or "1g"',
+                    plain,
+                )
             size = max(1, -(-bytes_ // 2**20))
         interface = "asgi" if self.table.asgi else "wsgi"
         application = self.table.asgi or self.table.wsgi or ""
@@ -196,12 +244,25 @@ class _App:
                 self.add("database", "the URL has a NUL character in it")
             return DatabaseEntry("url", url=Secret(kind))
         if kind not in ("postgres", "sqlite", "none"):
-            meant = "postgres" if kind in ("postgresql", "pg", "psql") else nearest(kind, ("postgres", "sqlite", "none"))
+            meant = (
+                "postgres" if kind in ("postgresql", "pg", "psql") else nearest(kind, ("postgres", "sqlite", "none"))
+            )
             self.add("database", f"{shown(kind)} is no database", meant)
         if name and kind != "postgres":
-            self.reader.add((*self.way, "database", "name"), "only a PostgreSQL database has a name", 'kind = "postgres"')
-        elif name and (not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", name) or name in names.RESERVED_DATABASES or name.startswith("pg_")):
-            self.reader.add((*self.way, "database", "name"), f"{shown(name)} cannot be a database's name", models.DatabaseTable.__dataclass_fields__["name"].metadata["allowed"] + ", and not one of PostgreSQL's own")
+            self.reader.add(
+                (*self.way, "database", "name"), "only a PostgreSQL database has a name", 'kind = "postgres"'
+            )
+        elif name and (
+            not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", name)
+            or name in names.RESERVED_DATABASES
+            or name.startswith("pg_")
+        ):
+            self.reader.add(
+                (*self.way, "database", "name"),
+                f"{shown(name)} cannot be a database's name",
+                models.DatabaseTable.__dataclass_fields__["name"].metadata["allowed"]
+                + ", and not one of PostgreSQL's own",
+            )
         return DatabaseEntry(kind, (name or app.replace("-", "_")) if kind == "postgres" else "")
 
     def env(self, known: references.Known) -> dict[str, Wanted]:
@@ -210,8 +271,13 @@ class _App:
             way = (*self.way, "env", name)
             if not _VARIABLE.fullmatch(name):
                 guess = re.sub(r"\W", "_", name, flags=re.ASCII)
-                reader_meant = guess if _VARIABLE.fullmatch(guess) else ""
-                self.reader.add(way, f"{shown(name)} is no variable's name", "letters, digits and _, not beginning with a digit", reader_meant)
+                meant = guess if _VARIABLE.fullmatch(guess) else ""
+                self.reader.add(
+                    way,
+                    f"{shown(name)} is no variable's name",
+                    "letters, digits and _, not beginning with a digit",
+                    meant,
+                )
             found[name] = self.wanted(value, way)
             if isinstance(value, str):
                 if "\0" in value:
@@ -223,6 +289,8 @@ class _App:
         return lambda what, allowed, suggestion: self.reader.add(way, what, allowed, suggestion)
 
     def wanted(self, value: str | models.FromHost | models.FromEnv | models.FromCommand, way: Way) -> Wanted:
+        if self.reader.faulty(way):
+            return ""
         if isinstance(value, models.FromHost):
             if not _VARIABLE.fullmatch(value.secret):
                 self.reader.add((*way, "secret"), f"{shown(value.secret)} is no secret's name", "letters, digits and _")
@@ -237,4 +305,11 @@ class _App:
 def _outside(text: str) -> bool:
     """Whether a path leaves the source, or is none."""
     path = PurePosixPath(text)
-    return not text or path.is_absolute() or ".." in path.parts or "\\" in text or not text.isprintable() or text[0] in "~-"
+    return (
+        not text
+        or path.is_absolute()
+        or ".." in path.parts
+        or "\\" in text
+        or not text.isprintable()
+        or text[0] in "~-"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 from deploykit.errors import ConfigError, Problem
@@ -69,6 +70,23 @@ _STRING = re.compile(
 )
 
 
+@dataclass(frozen=True)
+class Statement:
+    """A [header] or a `key = value` that is no part of another value: whole lines, from `start` up to `end`."""
+
+    path: Path
+    header: bool
+    start: int
+    end: int
+
+
+def statements(text: str) -> list[Statement]:
+    """The statements of a valid document in order. `path` is complete: header and dotted key together."""
+    scan = _Scan(text)
+    scan.document()
+    return scan.statements
+
+
 class _Scan:
     """One pass over text that `tomllib` accepted: so it need not look for mistakes."""
 
@@ -79,29 +97,35 @@ class _Scan:
         self.counted = 0
         self.found: dict[Path, int] = {}
         self.arrays: dict[Path, int] = {}
+        self.statements: list[Statement] = []
 
     def document(self) -> dict[Path, int]:
         table: Path = ()
         while self._skip(_GAP) < len(self.text):
-            if self.text[self.at] == "[":
+            start = self.text.rfind("\n", 0, self.at) + 1
+            header = self.text[self.at] == "["
+            if header:
                 array = self.text.startswith("[[", self.at)
                 self.at += 2 if array else 1
                 table = self._through(self._key((), now=False))
                 if array:
                     self.arrays[table] = self.arrays.get(table, -1) + 1
                     table = (*table, self.arrays[table])
-                self._note(table)
+                for depth in range(1, len(table) + 1):
+                    self._note(table[:depth])
                 self.at = self.text.index("]", self.at) + (2 if array else 1)
-            else:
-                self._pair(table)
+            path = table if header else self._pair(table)
+            end = self.text.find("\n", self.at) + 1
+            self.statements.append(Statement(path, header, start, end or len(self.text)))
         return self.found
 
-    def _pair(self, table: Path) -> None:
+    def _pair(self, table: Path) -> Path:
         path = self._key(table)
         self._skip(_SPACE)
         self.at += 1  # the "="
         self._skip(_SPACE)
         self._value(path)
+        return path
 
     def _value(self, path: Path) -> None:
         first = self.text[self.at]

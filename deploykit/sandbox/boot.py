@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from . import cgroup, network, store
+from . import cgroup, network, outer, store
 from .errors import SandboxError
 from .image import USERS
 from .outer import call, environment
@@ -59,23 +59,25 @@ _LAUNCH = 'console=$1; shift; setsid "$@" </dev/null >>"$console" 2>&1 & echo $!
 def create(record: Record) -> None:
     """Lay out a pristine machine's folder: what differs from its image, and an empty rest."""
     folder = record.folder
-    disk = folder / "disk"
-    for path in (folder, folder / "root"):
-        path.mkdir(mode=0o755, exist_ok=True)
-    disk.mkdir(mode=0o700)
-    (disk / "upper").mkdir(mode=0o755)
-    (disk / "work").mkdir(mode=0o755)
-    _Seed(disk / "upper", Path(record.lowers[-1])).write(record)
+    disk, part = folder / "disk", folder / "disk.part"
+    (folder / "root").mkdir(mode=0o755, exist_ok=True)
+    if part.exists():
+        shutil.rmtree(part)
+    part.mkdir(mode=0o700)
+    (part / "upper").mkdir(mode=0o755)
+    (part / "work").mkdir(mode=0o755)
+    _Seed(part / "upper", Path(record.lowers[-1])).write(record)
     if record.disk_mb is None:
+        part.rename(disk)  # a folder named `disk` is complete
         return
     # mkfs fills the file system from a folder, so the first boot needs no mount of ours.
     image = folder / "disk.img"
     with image.open("wb") as handle:
         handle.truncate(record.disk_mb * 1024 * 1024)
     where = f"sandbox {record.name}"
-    argv: list[str | Path] = ["mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal", "-d", disk, image]
-    call(argv, where, "A disk needs at least 16 MB, and room on this machine.")
-    shutil.rmtree(disk)
+    argv: list[str | Path] = ["mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal", "-d", part, image]
+    call(argv, where, "Give it more (disk_mb), or make room on this machine.")
+    shutil.rmtree(part)
     disk.mkdir(mode=0o700)
 
 
@@ -89,7 +91,7 @@ def make_host_key(name: str) -> str:
 
 def make_identity() -> None:
     """Make the key that opens every sandbox, once. With sudo it belongs to who called sudo: they log in."""
-    with store.lock("identity"):
+    with store.shared_lock("identity"):
         if not store.IDENTITY.exists():
             part = store.IDENTITY.with_name("new_ed25519")
             for path in (part, part.with_suffix(".pub")):
@@ -163,8 +165,11 @@ def end(record: Record, seconds: float = _STOP_SECONDS) -> None:
         if record.running():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(record.pid, signal.SIGKILL)
+    # In a machine's groups there is nothing but the machine: what is left is of an owner we lost sight of.
     deadline = time.monotonic() + 10
     while record.running() or network.veth(record.octet).exists() or not cgroup.remove(record):
+        if not record.running():
+            cgroup.kill(record)
         if time.monotonic() > deadline:
             raise SandboxError(
                 f"process {record.pid}, {network.veth(record.octet).name} or its cgroup is still there",
@@ -172,6 +177,8 @@ def end(record: Record, seconds: float = _STOP_SECONDS) -> None:
                 "Wait a moment and try again; `ps` and `ip link` tell which.",
             )
         time.sleep(0.01)
+    with contextlib.suppress(OSError):  # where /run is no tmpfs, nspawn fails to remove it
+        outer.propagated(f"dk{record.octet}").rmdir()
 
 
 def _ask_to_end(pid: int) -> None:
@@ -186,9 +193,9 @@ def failed(record: Record, what: str) -> SandboxError:
         text = (record.folder / "console.log").read_text(encoding="utf-8", errors="replace")
     except OSError:
         text = ""
-    tail = "\n".join(line.rstrip() for line in text.splitlines()[-20:])
+    tail = "\n".join([line.rstrip() for line in text.splitlines() if line.strip()][-15:])
     return SandboxError(
-        f"{what}. The console's last lines:\n{tail}\n",
+        f"{what}. The console's last lines:\n{tail}",
         f"sandbox {record.name}",
         f"Make it anew: fab sandbox reset --name {record.name}.",
     )

@@ -6,6 +6,9 @@ another's processes.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 from pathlib import Path
 
 from .errors import SandboxError
@@ -29,8 +32,8 @@ def scope(record: Record) -> tuple[str, ...]:
     if not _has_systemd():
         return ()
     limit = () if record.memory_mb is None else (f"--property=MemoryMax={record.memory_mb}M",)
-    unit = f"--unit=deploykit-sandbox-{record.octet}"
-    return ("systemd-run", "--quiet", "--collect", "--scope", "--property=Delegate=yes", *limit, unit, "--")
+    named = (f"--unit={_name(record)}", f"--description=deploykit sandbox {record.name}")
+    return ("systemd-run", "--quiet", "--collect", "--scope", "--property=Delegate=yes", *limit, *named, "--")
 
 
 def make(record: Record) -> tuple[Path, ...]:
@@ -47,10 +50,7 @@ def make(record: Record) -> tuple[Path, ...]:
 
 def remove(record: Record) -> bool:
     """Remove the emptied groups. False while a process is still in one."""
-    for tree in () if _has_systemd() else _trees():
-        top = tree / _name(record)
-        if not top.is_dir():
-            continue
+    for top in _groups(record):
         below = sorted((path for path in top.rglob("*") if path.is_dir()), key=lambda path: -len(path.parts))
         for group in (*below, top):
             try:
@@ -60,6 +60,23 @@ def remove(record: Record) -> bool:
             except OSError:
                 return False
     return True
+
+
+def kill(record: Record) -> None:
+    """SIGKILL to every process in the groups."""
+    for top in _groups(record):
+        for listed in top.rglob("cgroup.procs"):
+            with contextlib.suppress(OSError):  # a group or a process that has just gone
+                for pid in listed.read_text(encoding="ascii").split():
+                    os.kill(int(pid), signal.SIGKILL)
+
+
+def _groups(record: Record) -> list[Path]:
+    if _has_systemd():
+        wanted = [_ROOT / "system.slice" / f"{_name(record)}.scope"]
+    else:
+        wanted = [tree / _name(record) for tree in _trees()]
+    return [group for group in wanted if group.is_dir()]
 
 
 def _limit(record: Record, groups: tuple[Path, ...]) -> None:

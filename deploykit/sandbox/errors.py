@@ -16,4 +16,5 @@ class SandboxError(Exception):
         self.todo = todo
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}. {self.todo}"
+        between = "\n" if "\n" in self.what else ". "  # a program's own lines stay lines
+        return f"{self.where}: {self.what}{between}{self.todo}"

@@ -6,6 +6,7 @@ file lock, in a folder of another name that is renamed when it is complete.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import shutil
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import store
+from . import outer, store
 from .errors import SandboxError
 from .outer import Progress, call, codename, silent
 
@@ -141,9 +142,10 @@ def _build_once(target: Path, build: Callable[[Path], None], progress: Progress)
         part = CACHE / f"{target.name}.part"
         if part.exists():  # of a build that was killed; its mounts went with its mount namespace
             shutil.rmtree(part)
-        part.mkdir(mode=0o700)
+        part.mkdir(mode=0o711)  # apt downloads as a user of its own, who has to get in
         try:
             build(part)
+            part.chmod(0o700)  # setuid programs that nobody updates are not for this machine's users
             part.rename(target)
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
@@ -161,7 +163,7 @@ def _bootstrap(suite: str, part: Path, progress: Progress) -> None:
         ],
         f"image {suite}",
         "Check that this machine reaches its Debian mirror, and that the release's archive keyring is installed.",
-        progress=progress,
+        progress=outer.only("I: ", progress),
     )  # fmt: skip
     todo = "This is a fault in deploykit: please report it with this text."
     call([*_PRIVATE, "chroot", root, "sh", "-s"], f"image {suite}", todo, stdin=_SETUP.encode())
@@ -178,10 +180,12 @@ def _install(packages: tuple[str, ...], base: Path, part: Path, progress: Progre
         [*_PRIVATE, "sh", "-c", _IN_LAYER, "sh", base / "root", *folders, "sh", "-c", _INSTALL, "sh", *packages],
         "sandbox image",
         "Check the packages' names, and that this machine reaches its Debian mirror.",
-        progress=progress,
+        progress=outer.only("Setting up ", progress),
     )
     for folder in folders[1:]:
         shutil.rmtree(folder)
+    with contextlib.suppress(OSError):
+        outer.propagated("dkbuild").rmdir()
 
 
 def _apt_settings() -> str:

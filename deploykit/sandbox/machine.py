@@ -16,6 +16,19 @@ from .image import BASE, Image
 from .outer import Progress, silent
 from .store import Record, Sandbox
 
+_BOOT_SECONDS = 90
+# Polled, since a `--wait` that misses its signal waits for ever.
+_BOOTED = """\
+while state=$(systemctl is-system-running)
+    [ "$state" = initializing ] || [ "$state" = starting ]
+do
+    sleep 0.05
+done
+echo "$state"
+"""
+# In the background, so that the connection that asks for it has ended before it is cut.
+_REBOOT = "setsid sh -c 'sleep 0.1; systemctl reboot' </dev/null >/dev/null 2>&1 &"
+
 
 def prepare(progress: Progress = silent, *, image: Image = BASE) -> None:
     """Install what this machine lacks and build the image: everything slow, before the first `up`."""
@@ -105,7 +118,7 @@ def reboot(name: str, *, progress: Progress = silent) -> Sandbox:
             return _boot(record, progress)
         progress(f"rebooting {name}")
         before = boot.reboots(record)
-        run(name, "systemctl", "reboot", check=False)  # its connection may be cut before it has ended
+        run(name, "sh", "-c", _REBOOT)
         boot.wait_for_reboot(record, before)
         return _wait(record)
 
@@ -144,6 +157,9 @@ def run(
         "StrictHostKeyChecking": "yes",
         "BatchMode": "yes",
         "ConnectTimeout": "10",
+        # A machine that is switched off does not always say goodbye: without this, ssh would wait for it.
+        "ServerAliveInterval": "5",
+        "ServerAliveCountMax": "4",
         "LogLevel": "ERROR",
     }
     words = [word for option, value in options.items() for word in ("-o", f"{option}={value}")]
@@ -157,7 +173,7 @@ def run(
     if check and result.returncode != 0:
         said = (result.stderr + result.stdout).decode(errors="replace").strip()
         raise SandboxError(
-            f"`{shlex.join(argv)}` exited {result.returncode}:\n{said[-4000:]}\n",
+            f"`{shlex.join(argv)}` exited {result.returncode}:\n{said[-4000:]}",
             f"sandbox {name}",
             "Look inside with ssh.",
         )
@@ -169,7 +185,7 @@ def _new(name: str, wanted: Image, memory_mb: int | None, disk_mb: int | None, p
         _discard(name)  # half made by a process that was killed
     lowers = _built(wanted, progress)
     boot.make_identity()
-    with store.lock("network"):
+    with store.shared_lock("network"):
         store.folder(name).mkdir(mode=0o755, parents=True)
         key = boot.make_host_key(name)
         record = Record(
@@ -190,6 +206,12 @@ def _new(name: str, wanted: Image, memory_mb: int | None, disk_mb: int | None, p
 
 def _boot(record: Record, progress: Progress) -> Sandbox:
     progress(f"booting {record.name} ({record.image}, {record.address})")
+    if not all(Path(lower).is_dir() for lower in record.lowers):
+        raise SandboxError(
+            f"its image {record.lowers[0]} is gone",
+            f"sandbox {record.name}",
+            f"Make it anew: fab sandbox reset --name {record.name}.",
+        )
     boot.make_identity()
     boot.end(record)  # a crashed owner's leftovers
     if not (record.folder / "disk").is_dir():
@@ -197,7 +219,7 @@ def _boot(record: Record, progress: Progress) -> Sandbox:
     known_hosts = record.folder / "known_hosts"
     known_hosts.write_text(f"{record.address} {record.host_key}\n", encoding="ascii")
     (record.folder / "reboots").unlink(missing_ok=True)
-    with store.lock("network"):
+    with store.shared_lock("network"):
         network.ensure()
     pid, started = boot.launch(record)
     record = dataclasses.replace(record, pid=pid, started=started)
@@ -207,7 +229,10 @@ def _boot(record: Record, progress: Progress) -> Sandbox:
 
 def _wait(record: Record) -> Sandbox:
     boot.wait_for_ssh(record)
-    result = run(record.name, "systemctl", "is-system-running", "--wait", check=False, seconds=120)
+    try:
+        result = run(record.name, "sh", "-c", _BOOTED, check=False, seconds=_BOOT_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise boot.failed(record, f"systemd inside was not done within {_BOOT_SECONDS} s") from None
     state = result.stdout.decode().strip()
     if state not in ("running", "degraded"):
         raise boot.failed(record, f"systemd inside says {state or result.stderr.decode().strip()!r}")
@@ -218,7 +243,7 @@ def _discard(name: str) -> None:
     record = store.read(name)
     if record is not None:
         boot.end(record, seconds=5)
-    with store.lock("network"):
+    with store.shared_lock("network"):
         _remove(store.folder(name))
         network.release()
 

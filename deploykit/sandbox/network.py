@@ -25,7 +25,7 @@ _TODO = "Read the message above; a firewall or a container without network right
 
 
 def free_address() -> str:
-    """An address no sandbox has. Call it, and write the record, under `store.lock("network")`."""
+    """An address no sandbox has. Call it, and write the record, under `store.shared_lock("network")`."""
     taken = {record.address for record in store.records()}
     for octet in range(2, 255):
         if (address := f"198.18.0.{octet}") not in taken:

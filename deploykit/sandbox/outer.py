@@ -36,6 +36,17 @@ def silent(_: str) -> None:
     """The progress callable that shows nothing."""
 
 
+def only(start: str, progress: Progress) -> Progress:
+    """Pass on the lines that begin with `start`, as "installing nginx" for "Setting up nginx (1.22) ..."."""
+
+    def chosen(line: str) -> None:
+        if line.startswith(start):
+            rest = line.removeprefix(start).removesuffix("...").strip()
+            progress(f"installing {rest.split(' ')[0]}" if start == "Setting up " else rest)
+
+    return chosen
+
+
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """A small, predictable environment: English messages, and sbin on PATH (a plain `su` has none)."""
     kept = {name: os.environ[name] for name in ("HOME", "http_proxy", "https_proxy", "no_proxy") if name in os.environ}
@@ -65,8 +76,13 @@ def check_programs() -> None:
     """Refuse a machine that lacks a program, with the line that installs it."""
     if lacking := missing():
         raise SandboxError(
-            f"missing: {', '.join(lacking)}", "this machine", f"Run `{INSTALL}` (after `apt-get update`) and try again."
+            f"missing: {', '.join(lacking)}", "this machine", f"Run `apt-get update && {install_line()}` and try again."
         )
+
+
+def install_line() -> str:
+    """What to type to install everything that sandboxes need."""
+    return " ".join([INSTALL, *(package for package in missing() if package not in INSTALL.split())])
 
 
 def install_programs(progress: Progress = silent) -> None:
@@ -75,10 +91,11 @@ def install_programs(progress: Progress = silent) -> None:
         return
     progress("installing systemd-container, mmdebstrap, nftables")
     apt = environment({"DEBIAN_FRONTEND": "noninteractive"})
-    advice = f"Run `apt-get update && {INSTALL}` by hand and read its output."
-    call(["apt-get", "-q", "update"], "apt-get update", advice, env=apt, progress=progress)
-    words = INSTALL.split()
-    call([*words[:2], "-q", "-y", *words[2:]], "apt-get install", advice, env=apt, progress=progress)
+    advice = f"Run `apt-get update && {install_line()}` by hand and read its output."
+    call(["apt-get", "-q", "update"], "apt-get update", advice, env=apt)
+    words = install_line().split()
+    shown = only("Setting up ", progress)
+    call([*words[:2], "-q", "-y", *words[2:]], "apt-get install", advice, env=apt, progress=shown)
     check_programs()
 
 
@@ -116,9 +133,14 @@ def call(
             progress(line)
     if process.returncode != 0:
         tail = "\n".join(list(lines)[-15:])
-        name = Path(os.fspath(argv[0])).name
-        raise SandboxError(f"{name} exited {process.returncode}:\n{tail}\n", where, todo)
+        program = argv[argv.index("--") + 1] if argv[0] == "unshare" else argv[0]
+        raise SandboxError(f"{program} exited {process.returncode}:\n{tail}", where, todo)
     return "\n".join(lines)
+
+
+def propagated(machine: str) -> Path:
+    """The folder that systemd-nspawn makes for a machine, and leaves behind where /run is no tmpfs."""
+    return Path("/run/systemd/nspawn/propagate") / machine
 
 
 def codename() -> str:

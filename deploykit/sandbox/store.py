@@ -95,11 +95,13 @@ def read(name: str) -> Record | None:
     if not is_name(name):
         return None
     try:
-        values = json.loads((folder(name) / "host.json").read_text(encoding="utf-8"))
+        text = (folder(name) / "host.json").read_text(encoding="utf-8")
+        fields = {field.name for field in dataclasses.fields(Record)}
+        values = {key: value for key, value in json.loads(text).items() if key in fields}
         values["packages"] = tuple(values["packages"])
         values["lowers"] = tuple(values["lowers"])
         return Record(**values)
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None  # half-made by a process that was killed: `up` and `down` both start from nothing
 
 
@@ -121,21 +123,47 @@ def records() -> list[Record]:
 
 
 @contextlib.contextmanager
-def lock(what: str) -> Iterator[None]:
-    """Hold a lock between processes; it ends with the process that held it, however that ends."""
-    _LOCKS.mkdir(mode=0o755, parents=True, exist_ok=True)
-    with locked_file(_LOCKS / what):
+def lock(name: str) -> Iterator[None]:
+    """Hold one sandbox's lock between processes; it ends with the process that held it, however that ends."""
+    path = _LOCKS / f"host-{name}"  # a sandbox may be called "network"
+    with _lock(path):
+        try:
+            yield
+        finally:
+            if not folder(name).exists():
+                path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def shared_lock(what: str) -> Iterator[None]:
+    """Hold the lock of something that all sandboxes share. Taken after a sandbox's own, never before."""
+    with _lock(_LOCKS / what):
         yield
+
+
+def _lock(path: Path) -> contextlib.AbstractContextManager[None]:
+    _LOCKS.mkdir(mode=0o755, parents=True, exist_ok=True)
+    return locked_file(path)
 
 
 @contextlib.contextmanager
 def locked_file(path: Path) -> Iterator[None]:
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if _same_file(path, handle):  # not when who held it has removed it
+                yield
+                return
+        finally:
+            os.close(handle)
+
+
+def _same_file(path: Path, handle: int) -> bool:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+        return os.path.samestat(path.stat(), os.fstat(handle))
+    except FileNotFoundError:
+        return False
 
 
 def start_time(pid: int) -> int:

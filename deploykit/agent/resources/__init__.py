@@ -3,6 +3,6 @@
 from deploykit.agent.resources.accounts import Group, User
 from deploykit.agent.resources.files import Absent, Directory, File, Link
 from deploykit.agent.resources.packages import Package
-from deploykit.agent.resources.services import Service
+from deploykit.agent.resources.services import REREAD, Service
 
-__all__ = ["Absent", "Directory", "File", "Group", "Link", "Package", "Service", "User"]
+__all__ = ["REREAD", "Absent", "Directory", "File", "Group", "Link", "Package", "Service", "User"]

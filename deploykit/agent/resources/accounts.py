@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import stat
 from dataclasses import dataclass
 from typing import ClassVar
 
 from deploykit.agent.process import remembered, run
 from deploykit.agent.resource import Failed, Resource, State
+from deploykit.agent.resources import disk
 
 #: Where numbers of people's accounts begin on Debian and Ubuntu (login.defs(5), UID_MIN).
 _PEOPLE = 1000
@@ -31,17 +35,18 @@ class Group(Resource):
         return {"exists": True} if self.name in accounts().groups else None
 
     def change(self, observed: State | None) -> None:
-        run(("groupadd", "--system", "--", self.name))
+        run(("groupadd", "--system", self.name))
 
-    def remove(self) -> None:
-        run(("groupdel", "--", self.name))
+    def erase(self) -> None:
+        if self.name in accounts().groups:
+            run(("groupdel", self.name))
 
 
 @dataclass(frozen=True, kw_only=False)
 class User(Resource):
     """A system user with a group of the same name and no password. Its home is a path; a Directory makes it.
 
-    A plan leaves it in place (its files would belong to a number that the next new user gets); `remove` is for who
+    A plan leaves it in place (its files would belong to a number that the next new user gets); `erase` is for who
     deletes those files too. An account that somebody else made is never taken over: Failed.
     """
 
@@ -83,28 +88,43 @@ class User(Resource):
 
     def change(self, observed: State | None) -> None:
         if observed is None:
-            group = ("--gid", self.name) if self.name in accounts().groups else ("--user-group",)
-            run(("useradd", "--system", "--no-create-home", *group, *self._options(), "--", self.name))
+            if self.name in accounts().groups:
+                raise Failed(
+                    f"the host has a group {self.name} but no user of that name",
+                    "Who joins a group gets its rights, so it is not taken over.",
+                    f"Give the app another name, or `groupdel {self.name}` if nothing needs it.",
+                )
+            run(
+                (
+                    "useradd",
+                    "--system",
+                    "--no-create-home",
+                    "--user-group",
+                    "-d",
+                    self.home,
+                    *self._options(),
+                    self.name,
+                )
+            )
             return
         self._refuse_others(observed)
         options = list(self._options())
-        if observed["home"] != self.home:
-            # usermod refuses while a process of the user's runs, although a new home harms none: not with --prefix.
-            options += ["--prefix", "/"]
         if observed["group"] != self.name:
-            Group(self.name).change(None) if self.name not in accounts().groups else None
-            options += ["--gid", self.name]
+            if self.name not in accounts().groups:
+                Group(self.name).change(None)
+            options += ["-g", self.name]
         if observed["password"]:
-            options += ["--password", "!"]
-        run(("usermod", *options, "--", self.name))
+            options += ["-p", "!"]
+        run(("usermod", *options, self.name))
+        if observed["home"] != self.home:
+            _rehome(self.name, self.home)
 
-    def remove(self) -> None:
+    def erase(self) -> None:
         if self.name in accounts().users:
-            run(("userdel", "--", self.name))
+            run(("userdel", self.name))
 
     def _options(self) -> tuple[str, ...]:
-        options = ("--home-dir", self.home, "--shell", self.shell, "--comment", self.comment)
-        return (*options, "--groups", ",".join(self.groups))
+        return ("-s", self.shell, "-c", self.comment, "-G", ",".join(self.groups))
 
     def _refuse_others(self, observed: State) -> None:
         """Nobody gets another's home or shell because an app has his name."""
@@ -149,6 +169,27 @@ def accounts() -> _Accounts:
     # "!" and "*" begin what no password can match (shadow(5)); an empty field would be a login without one
     passwords = frozenset(f[0] for f in _table("/etc/shadow", 9) if not f[1].startswith(("!", "*")))
     return _Accounts(users, groups, names, passwords)
+
+
+def _rehome(user: str, home: str) -> None:
+    """Writes another home into /etc/passwd: usermod refuses while the user runs a process, as an app's always does.
+
+    Under the lock that usermod and all others take, lckpwdf(3).
+    """
+    lock = os.open("/etc/.pwd.lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        with open("/etc/passwd", encoding="utf-8", errors="surrogateescape") as file:
+            found = os.fstat(file.fileno())
+            rows = [line.rstrip("\n").split(":") for line in file]
+        for row in rows:
+            if row[0] == user and len(row) == 7:
+                row[5] = home
+        text = "".join(":".join(row) + "\n" for row in rows)
+        content = text.encode("utf-8", "surrogateescape")
+        disk.write("/etc/passwd", content, found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode))
+    finally:
+        os.close(lock)
 
 
 def _table(path: str, width: int) -> list[list[str]]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deploykit.agent.process import remembered, run, tail
-from deploykit.agent.resource import Failed, Resource, State
+from deploykit.agent.resource import Action, Failed, Resource, State
+
+#: What a changed unit or drop-in needs before it counts; a restart of its service comes after it.
+REREAD = Action("reread systemd's units", (("systemctl", "daemon-reload"),))
 
 #: Every unit that a resource of this run is about, so that the first question to systemd asks for all of them.
 _units: set[str] = set()
@@ -77,7 +80,7 @@ class Service(Resource):
 
 def _show(unit: str) -> dict[str, str]:
     _units.add(unit)
-    return _shown(tuple(sorted(_units)))[unit]
+    return _shown(tuple(sorted(_units.copy())))[unit]
 
 
 @remembered

@@ -1,0 +1,71 @@
+"""Finding recipes: a project's own `recipes/nginx.py` is found before ours, and may import and extend ours.
+
+No registry: a recipe is a module with `recipe(host, facts, render)`. Ours are `deploykit.recipes.<name>`, the project's
+are `recipes.<name>`, on the controller as on the host.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+from deploykit import recipes as ours
+from deploykit.agent.deployment import Deployment
+from deploykit.agent.resource import Render, Resource
+from deploykit.agent.values import Facts, Host
+from deploykit.errors import DeploykitError
+
+Recipe = Callable[[Host, Facts, Render], Iterator["Resource | Deployment"]]
+
+
+def project_recipes(project: Path) -> Path | None:
+    """The project's own recipes, unless the project is deploykit's own folder."""
+    folder = project / "recipes"
+    own = Path(ours.__file__).parent.resolve()
+    return folder if folder.is_dir() and folder.resolve() != own else None
+
+
+def recipes(host: Host, project: Path) -> list[tuple[str, Recipe]]:
+    """The recipes of a host in order: ours (each replaced by the project's of that name), then the host's own."""
+    folder = project_recipes(project)
+    names = [*ours.ORDER[:-1], *host.recipes, ours.ORDER[-1]]  # the apps' code comes last
+    found = []
+    for name in dict.fromkeys(names):
+        module = _theirs(name, folder) or _ours(name)
+        if module is None:
+            raise DeploykitError(
+                f"there is no recipe {name}",
+                f"[hosts.{host.name}] recipes",
+                f"write {project / 'recipes' / name}.py with `def recipe(host, facts, render)`",
+            )
+        recipe = getattr(module, "recipe", None)
+        if not callable(recipe):
+            raise DeploykitError("has no function recipe(host, facts, render)", str(module.__file__))
+        found.append((name, recipe))
+    return found
+
+
+def _ours(name: str) -> ModuleType | None:
+    try:
+        return importlib.import_module(f"deploykit.recipes.{name}")
+    except ModuleNotFoundError as error:
+        if error.name == f"deploykit.recipes.{name}":
+            return None
+        raise
+
+
+def _theirs(name: str, folder: Path | None) -> ModuleType | None:
+    if folder is None or not (folder / f"{name}.py").is_file():
+        return None
+    parent = str(folder.parent.resolve())
+    if parent not in sys.path:
+        sys.path.insert(0, parent)
+    try:
+        return importlib.import_module(f"recipes.{name}")
+    except Exception as error:  # noqa: BLE001 - whatever a project's recipe raises on import
+        raise DeploykitError(
+            f"the recipe cannot be imported: {type(error).__name__}: {error}", str(folder / f"{name}.py")
+        ) from error

@@ -1,0 +1,138 @@
+"""Project and sources -> `values.Host`: nothing is left to find out. Pure: no I/O but the trees' `read`."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+from deploykit import detect
+from deploykit.agent import values
+from deploykit.agent.secret import HostSecret, Secret
+from deploykit.config import requirements
+from deploykit.config.project import AppEntry, HostEntry, Project, Wanted
+from deploykit.errors import ConfigError, DeploykitError, Problem
+
+
+def complete(
+    project: Project, entry: HostEntry, trees: Mapping[str, detect.Tree], apps: Collection[str] | None = None
+) -> values.Host:
+    """The host with its apps; `apps` limits them to these names.
+
+    `project` comes from `resolve`; `trees` has the source of each app of this host, by name. Raises ConfigError with
+    what is missing in all sources at once, KeyError for an app without a tree.
+    """
+    problems: list[Problem] = []
+    done: list[values.App] = []
+    for app in project.apps_of(entry):
+        if apps is None or app.name in apps:
+            try:
+                done.append(_App(app, trees[app.name]).complete())
+            except ConfigError as error:
+                problems += error.problems
+            except DeploykitError as error:
+                problems.append(Problem(f"apps.{app.name}", "", 0, error.what, error.todo))
+    if problems:
+        raise ConfigError(problems, str(project.file))
+    return values.Host(entry.name, entry.address, entry.user, entry.port, entry.roles, tuple(done), entry.recipes)
+
+
+class _App:
+    def __init__(self, entry: AppEntry, tree: detect.Tree) -> None:
+        self.entry, self.tree = entry, tree
+        self.problems: list[Problem] = []
+
+    def complete(self) -> values.App:
+        entry = self.entry
+        root = None if entry.root is None else posixpath.normpath(entry.root).removeprefix(".").strip("/")
+        if root is not None and posixpath.join(root, "manage.py") not in self.tree.paths:
+            self.missing("root", f"there is no manage.py in {entry.root}", "the folder of manage.py inside the source")
+        found = detect.detect(self.tree, root, entry.settings, entry.name)
+        settings = entry.settings or found.settings
+        if not settings:
+            place = posixpath.join(found.root, "manage.py")
+            self.missing(
+                "settings",
+                f"no settings module was found: {place} names none that is there",
+                'settings = "config.settings"',
+            )
+        web = self.web(found)
+        files = found.requirements if entry.requirements is None else entry.requirements
+        if entry.requirements is None and not files:
+            self.missing(
+                "requirements",
+                f"neither requirements.txt, uv.lock nor pyproject.toml says what to install{self.others()}",
+                'requirements = "requirements.txt"',
+            )
+        python = requirements.python(self.tree, entry.python, files)
+        if entry.python:
+            self.python(found)
+        if self.problems:
+            raise ConfigError(self.problems)
+        database = values.Database(entry.database.kind, entry.database.name, _secret(entry.database.url))
+        media = entry.media if entry.media is not None else found.media
+        static = self.served("static", True if entry.static is None else entry.static, found.static_url)
+        return values.App(
+            name=entry.name,
+            domains=entry.domains,
+            code=values.Code(self.tree.digest, found.root, self.tree.label),
+            settings=settings,
+            redirects=entry.redirects,
+            python=python,
+            database=database,
+            redis=None if entry.redis is None else values.Redis(entry.redis),
+            static=static,
+            media=self.served("media", media, found.media_url),
+            web=web,
+            env={name: _value(value) for name, value in entry.env.items()},
+            health=entry.health,
+            tls=entry.tls,
+            nginx=entry.nginx,
+            port=entry.port,
+            keep=entry.keep,
+        )
+
+    def missing(self, key: str, what: str, allowed: str) -> None:
+        where = self.tree.folder or self.entry.source
+        self.problems.append(Problem(f"apps.{self.entry.name}", key, 0, f"{what} ({where})", allowed))
+
+    def others(self) -> str:
+        names = {posixpath.basename(path) for path in self.tree.paths}
+        if "poetry.lock" in names:
+            return "; a poetry.lock is there: poetry export -o requirements.txt"
+        return "; a Pipfile is there: pipenv requirements > requirements.txt" if "Pipfile" in names else ""
+
+    def web(self, found: detect.Detected) -> values.Web:
+        web = self.entry.web
+        if web.application:
+            return web
+        if found.wsgi:
+            return replace(web, interface="wsgi", application=found.wsgi)
+        if not found.asgi:
+            self.missing("wsgi", "neither wsgi.py nor asgi.py was found", 'wsgi = "config.wsgi:application"')
+        return replace(web, interface="asgi", application=found.asgi)
+
+    def python(self, found: detect.Detected) -> None:
+        try:
+            detect.check_python(found.requires_python, self.entry.python, "")
+        except DeploykitError as error:
+            self.problems.append(Problem(f"apps.{self.entry.name}", "python", 0, error.what, found.requires_python))
+
+    def served(self, kind: str, wanted: str | bool, literal: str | None) -> values.Served | None:
+        """What nginx serves: nothing that is on another machine (a CDN). Django reads "static/" as "/static/"."""
+        if isinstance(wanted, str):
+            return values.Served(wanted)
+        if not wanted or (literal and ("://" in literal or literal.startswith("//"))):
+            return None
+        clean = (literal or "").strip("/")
+        return values.Served(f"/{clean}/" if clean else f"/{kind}/")
+
+
+def _value(value: Wanted) -> values.Value:
+    assert isinstance(value, str | Secret | HostSecret), "complete() is called with what resolve() returned"
+    return value
+
+
+def _secret(value: Wanted | None) -> Secret | HostSecret | None:
+    assert value is None or isinstance(value, Secret | HostSecret), "complete() is called with what resolve() returned"
+    return value

@@ -1,0 +1,152 @@
+"""What Python files of a Django project say, read with `ast`: nothing is imported or run."""
+
+from __future__ import annotations
+
+import ast
+import posixpath
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
+
+
+@dataclass
+class Module:
+    """One parsed file."""
+
+    path: str
+    literals: dict[str, object] = field(default_factory=dict)  # name -> last literal assigned (None: no literal)
+    assigned: set[str] = field(default_factory=set)
+    env: dict[str, bool] = field(default_factory=dict)  # variable -> whether it is needed
+    texts: list[str] = field(default_factory=list)
+    stars: list[tuple[int, str]] = field(default_factory=list)  # `from .base import *`: (level, module)
+    routes: list[tuple[str, str]] = field(default_factory=list)  # (pattern, included module or "")
+    settings: str = ""  # DJANGO_SETTINGS_MODULE
+
+
+def module(path: str, content: bytes) -> Module:
+    """What the file says; an empty Module when it does not parse (a newer Python's syntax, a template)."""
+    found = Module(path)
+    try:
+        tree = ast.parse(content)
+    except (SyntaxError, ValueError):
+        return found
+    guarded: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.texts.append(node.value)
+        elif isinstance(node, ast.Assign):
+            for target in node.targets:
+                _assign(found, target, node.value)
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            _assign(found, node.target, node.value)
+        elif isinstance(node, ast.ImportFrom):
+            if any(alias.name == "*" for alias in node.names):
+                found.stars.append((node.level, node.module or ""))
+        elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load) and _is_environ(node.value):
+            _needs(found, _text(node.slice), True)
+        elif isinstance(node, ast.Compare) and any(isinstance(sign, ast.In | ast.NotIn) for sign in node.ops):
+            if any(_is_environ(each) for each in node.comparators):
+                guarded.add(_text(node.left))
+        elif isinstance(node, ast.Call):
+            _call(found, node)
+    for name in guarded & found.env.keys():
+        found.env[name] = False
+    return found
+
+
+def _assign(found: Module, target: ast.expr, value: ast.expr) -> None:
+    if isinstance(target, ast.Name):
+        found.assigned.add(target.id)
+        found.literals[target.id] = value.value if isinstance(value, ast.Constant) else None
+    elif (
+        isinstance(target, ast.Subscript)
+        and _is_environ(target.value)
+        and _text(target.slice) == "DJANGO_SETTINGS_MODULE"
+    ):
+        found.settings = _text(value) or found.settings
+
+
+def _text(node: ast.expr | None) -> str:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+def _is_environ(node: ast.expr) -> bool:
+    return (isinstance(node, ast.Attribute) and node.attr == "environ") or (
+        isinstance(node, ast.Name) and node.id in ("environ", "ENV")
+    )
+
+
+def _needs(found: Module, name: str, needed: bool) -> None:
+    if _VARIABLE.fullmatch(name):
+        found.env[name] = found.env.get(name, False) or needed
+
+
+def _call(found: Module, node: ast.Call) -> None:
+    function = node.func
+    first = _text(node.args[0]) if node.args else ""
+    default = len(node.args) > 1 or any(each.arg == "default" for each in node.keywords)
+    if isinstance(function, ast.Attribute):
+        if _is_environ(function.value):
+            if function.attr == "setdefault" and first == "DJANGO_SETTINGS_MODULE" and len(node.args) > 1:
+                found.settings = _text(node.args[1]) or found.settings
+            elif function.attr in ("get", "pop"):
+                _needs(found, first, False)
+        elif function.attr == "getenv":
+            _needs(found, first, False)
+        elif isinstance(function.value, ast.Name) and function.value.id in ("env", "config", "environ_env"):
+            implied = {
+                "db": "DATABASE_URL",
+                "db_url": "DATABASE_URL",
+                "cache": "CACHE_URL",
+                "cache_url": "CACHE_URL",
+            }
+            _needs(found, first or implied.get(function.attr, ""), not default)
+        elif function.attr == "config" and isinstance(function.value, ast.Name) and "database_url" in function.value.id:
+            named = next((_text(each.value) for each in node.keywords if each.arg == "env"), first)
+            _needs(found, named or "DATABASE_URL", not default)
+        elif function.attr == "Env":
+            for each in node.keywords:
+                _needs(found, each.arg or "", not isinstance(each.value, ast.Tuple))
+    elif isinstance(function, ast.Name):
+        if function.id in ("env", "config"):
+            _needs(found, first, not default)
+        elif function.id == "getenv" or re.match(r"_?(get_)?env(_|$)", function.id):
+            _needs(found, first, False)
+        elif function.id in ("path", "re_path", "url") and node.args:
+            found.routes.append((first, _included(node)))
+
+
+def _included(node: ast.Call) -> str:
+    """The module of `include("blog.urls")` in a route; "?" when it includes something that is no literal."""
+    inner = node.args[1] if len(node.args) > 1 else None
+    if isinstance(inner, ast.Call) and isinstance(inner.func, ast.Name) and inner.func.id == "include":
+        target = inner.args[0] if inner.args else None
+        if isinstance(target, ast.Tuple) and target.elts:
+            target = target.elts[0]
+        return _text(target) or "?"
+    return ""
+
+
+def path_of(name: str, root: str, exists: Callable[[str], bool]) -> str:
+    """The file of a dotted module below `root`, or ""."""
+    base = posixpath.join(root, *name.split("."))
+    return next((path for path in (f"{base}.py", f"{base}/__init__.py") if exists(path)), "")
+
+
+def chain(name: str, root: str, read: Callable[[str], bytes | None]) -> Iterator[Module]:
+    """The settings module, then those it takes everything from (`from .base import *`), nearest first."""
+    waiting, seen = [name], set[str]()
+    while waiting:
+        current = waiting.pop(0)
+        path = path_of(current, root, lambda each: read(each) is not None)
+        if not path or path in seen:
+            continue
+        seen.add(path)
+        found = module(path, read(path) or b"")
+        yield found
+        package = current.split(".") if path.endswith("/__init__.py") else current.split(".")[:-1]
+        for level, target in found.stars:
+            base = package[: len(package) - level + 1] if level else []
+            waiting.append(".".join([*base, *([target] if target else [])]))

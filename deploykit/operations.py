@@ -1,0 +1,222 @@
+"""What the commands do, host by host: read the sources, build the manifest, ask the agent. No words, no terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from deploykit import source
+from deploykit.agent.values import Facts
+from deploykit.bundle import Bundle, bundle
+from deploykit.config.project import HostEntry, Project
+from deploykit.errors import DeploykitError
+from deploykit.manifest import Manifest, build
+from deploykit.remote import Event, Remote
+from deploykit.transport import Ssh, Target
+
+
+class Show(Protocol):
+    """Who is told what happens, and asked. Called from one thread per host."""
+
+    def event(self, host: str, event: Event) -> None:
+        """Something happened on a host."""
+
+    def host_key(self, host: str, kind: str, fingerprint: str) -> bool:
+        """Whether an unknown host key is the right one."""
+
+    def password(self, question: str) -> str:
+        """A password, not echoed."""
+
+
+@dataclass
+class Outcome:
+    """How a host came out. `events` are those that ended it or tell a result."""
+
+    host: str
+    ok: bool = False
+    empty: bool = False
+    changed: int = 0
+    plan: Event = field(default_factory=dict)
+    deployed: list[Event] = field(default_factory=list)
+    answer: Event = field(default_factory=dict)
+    error: DeploykitError | None = None
+
+
+def target(entry: HostEntry) -> Target:
+    """Where a host is reached; a sandbox of that name knows its own address and keys."""
+    from deploykit import sandbox
+
+    found = sandbox.find(entry.name) if not entry.user else None
+    if found is not None and entry.address in (entry.name, found.address, ""):
+        if not found.running:
+            raise DeploykitError(
+                "the sandbox is not running", entry.name, f"start it with: fab sandbox up --name {entry.name}"
+            )
+        return Target(entry.name, found.address, found.user, found.port, found.identity, found.host_key)
+    return Target(entry.name, entry.address, entry.user, entry.port)
+
+
+def sources(project: Project, entry: HostEntry) -> dict[str, source.Tree]:
+    """The source of every app of a host."""
+    return {app.name: source.read(app.source, app.exclude, app.name) for app in project.apps_of(entry)}
+
+
+class Session:
+    """One host, connected: requests go over this one connection. The manifest is made while the connection is made."""
+
+    def __init__(self, project: Project, entry: HostEntry, show: Show) -> None:
+        self._project = project
+        self._entry = entry
+        self._show = show
+        self._bundle: Bundle = bundle(project.folder)
+        self._trees: dict[str, source.Tree] = {}
+        where = target(entry)
+        self._ssh = Ssh(where, show.host_key)
+        self._facts_file = _facts_file(where, self._ssh.user)
+
+    def converge(self, operation: str, only: Sequence[str] | None, without: Sequence[str] = ()) -> Outcome:
+        """Plans or applies the project on this host. `only` names the apps whose code is meant, `without` such as leave."""
+        outcome = Outcome(self._entry.name)
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            connecting = pool.submit(self._ssh.open)
+            try:
+                self._trees = sources(self._project, self._entry)
+                facts = self._known_facts()
+                manifest = self._manifest(facts, without) if facts else None
+            except BaseException:
+                connecting.add_done_callback(lambda _: self._ssh.close())
+                raise
+            connecting.result()
+        with contextlib.closing(self._ssh):
+            for _ in range(3):
+                if facts is None or manifest is None:
+                    facts = self._ask_facts()
+                    manifest = self._manifest(facts, without)
+                for note in manifest.notes:
+                    self._show.event(self._entry.name, {"event": "note", "text": note})
+                request = {
+                    "operation": operation,
+                    **manifest.data(),
+                    "facts": asdict(facts),
+                    "digest": manifest.digest() + ":" + ",".join(only or ()),
+                    "only": list(only) if only is not None else None,
+                    "commit": _commit(self._project.folder),
+                }
+                facts = None
+                for event in self._events(request):
+                    if event["event"] == "facts":
+                        facts = self._keep_facts(event)
+                        manifest = self._manifest(facts, without)
+                    else:
+                        self._take(event, outcome)
+                if facts is None:
+                    return outcome
+        raise DeploykitError("the host says of itself something else each time", f"host {self._entry.name}")
+
+    def ask(self, request: Event) -> Outcome:
+        """Any other request."""
+        outcome = Outcome(self._entry.name)
+        self._ssh.open()
+        with contextlib.closing(self._ssh):
+            for event in self._events({"digest": "", **request}):
+                self._take(event, outcome)
+        return outcome
+
+    def _events(self, request: Event) -> Iterator[Event]:
+        remote = Remote(self._entry.name, self._ssh, self._bundle, self._show.password, self._trees)
+        yield from remote.events({"who": _who(), **request})
+
+    def _take(self, event: Event, outcome: Outcome) -> None:
+        kind = event["event"]
+        if kind == "plan":
+            outcome.plan = event
+        elif kind == "deployed":
+            outcome.deployed.append(event)
+        elif kind in ("status", "secrets"):
+            outcome.answer = event
+        elif kind == "end":
+            outcome.ok = event["ok"]
+            outcome.empty = event.get("empty", False)
+            outcome.changed = event.get("changed", 0)
+        self._show.event(self._entry.name, event)
+
+    def _manifest(self, facts: Facts, without: Sequence[str]) -> Manifest:
+        from deploykit.config import complete
+
+        names = [app.name for app in self._project.apps_of(self._entry) if app.name not in without]
+        host = complete(self._project, self._entry, self._trees, names)
+        return build(host, facts, self._project.folder)
+
+    def _known_facts(self) -> Facts | None:
+        try:
+            return Facts(**json.loads(self._facts_file.read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def _ask_facts(self) -> Facts:
+        for event in self._events({"operation": "facts", "digest": ""}):
+            if event["event"] == "facts":
+                return self._keep_facts(event)
+        raise DeploykitError("the host does not say what it is", f"host {self._entry.name}")
+
+    def _keep_facts(self, event: Event) -> Facts:
+        """Kept, so that the next manifest is right at once; a stale one costs one exec, never a wrong deploy."""
+        self._facts_file.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self._facts_file.with_suffix(f".{os.getpid()}")
+        fresh.write_text(json.dumps(event["facts"]))
+        fresh.replace(self._facts_file)
+        return Facts(**event["facts"])
+
+
+def _facts_file(where: Target, user: str) -> Path:
+    name = hashlib.sha256(f"{user}@{where.address}:{where.port}".encode()).hexdigest()[:24]
+    return source.CACHE / "facts" / f"{name}.json"
+
+
+def _who() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+def _commit(folder: Path) -> str:
+    """The commit of the folder of deploykit.toml, for the journal: read from git's own files, no process."""
+    for place in (folder, *folder.parents):
+        head = place / ".git" / "HEAD"
+        try:
+            text = head.read_text().strip()
+            if not text.startswith("ref: "):
+                return text[:12]
+            return (place / ".git" / text.removeprefix("ref: ")).read_text().strip()[:12]
+        except (OSError, ValueError):
+            continue
+    return ""
+
+
+def each(entries: Sequence[HostEntry], work: Callable[[HostEntry], Outcome]) -> list[Outcome]:
+    """Runs `work` for every host, side by side. What goes wrong on one host is its outcome, not everybody's."""
+
+    def one(entry: HostEntry) -> Outcome:
+        try:
+            return work(entry)
+        except DeploykitError as error:
+            return Outcome(entry.name, error=error)
+
+    if len(entries) == 1:
+        return [one(entries[0])]
+    with ThreadPoolExecutor(max_workers=min(len(entries), 16)) as pool:
+        return list(pool.map(one, entries))
+
+
+__all__ = ["Outcome", "Session", "Show", "each", "sources", "target"]

@@ -1,0 +1,314 @@
+"""All that a person sees. The only module that knows rich, and it imports it only when there is something to show.
+
+On a terminal: what is going on, how far, for how long. Otherwise (a pipe, CI): plain lines, one each, no colours.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from deploykit.errors import DeploykitError
+from deploykit.remote import Event
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+_SIGNS = {"create": ("+", "green"), "change": ("~", "yellow"), "remove": ("-", "red"), "run": ("*", "cyan")}
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+
+
+def clean(text: object) -> str:
+    """Text from a host without what would steer the terminal."""
+    return _CONTROL.sub("", str(text))
+
+
+class Screen:
+    """Shows events of one or more hosts. `several`: whether each line must say its host."""
+
+    def __init__(self, *, several: bool = False, verbose: bool = False, quiet: bool = False) -> None:
+        self._several = several
+        self._verbose = verbose
+        self._quiet = quiet
+        self._lock = threading.RLock()
+        self._progress: Progress | None = None
+        self._rows: dict[str, TaskID] = {}
+        self._plans: dict[str, Event] = {}
+        self._began = time.monotonic()
+        self._terminal = sys.stdout.isatty() and not quiet
+        self._console: Console | None = None
+
+    # -- plain words ---------------------------------------------------------------------------------------------
+
+    def line(self, text: str, style: str = "", host: str = "") -> None:
+        """One line to standard output."""
+        if self._quiet:
+            return
+        prefix = f"{host}: " if host and self._several else ""
+        with self._lock:
+            if not self._terminal or not (style or self._progress):
+                print(prefix + text, flush=True)
+            else:
+                from rich.text import Text
+
+                self._rich().print(Text(prefix + text, style=style), soft_wrap=True)
+
+    def failure(self, error: DeploykitError) -> None:
+        """An error of ours, to standard error."""
+        self.stop()
+        first, *rest = error.lines()
+        self._complain(f"error: {first}", rest)
+
+    def _complain(self, first: str, rest: Sequence[str]) -> None:
+        with self._lock:
+            if sys.stderr.isatty():
+                from rich.console import Console
+                from rich.text import Text
+
+                console = Console(stderr=True)
+                console.print(Text(clean(first), style="bold red"), soft_wrap=True)
+                for line in rest:
+                    console.print(Text(clean(line)), soft_wrap=True)
+            else:
+                print("\n".join(clean(line) for line in (first, *rest)), file=sys.stderr, flush=True)
+
+    def _rich(self) -> Console:
+        if self._progress is not None:
+            return self._progress.console
+        if self._console is None:
+            from rich.console import Console
+
+            self._console = Console(highlight=False)
+        return self._console
+
+    # -- questions -----------------------------------------------------------------------------------------------
+
+    def host_key(self, host: str, kind: str, fingerprint: str) -> bool:
+        """Asks whether an unknown host key is right; where nobody can be asked, it is not."""
+        if not sys.stdin.isatty():
+            return False
+        with self._lock:
+            print(f"The host key of {host} is not known yet:\n  {kind} {fingerprint}")
+            return input("Is it the one that your provider shows? [yes/no] ").strip().lower() == "yes"
+
+    def password(self, question: str) -> str:
+        """Asks for a password without an echo."""
+        import getpass
+
+        if not sys.stdin.isatty():
+            raise DeploykitError(
+                f"a password is needed ({question})", todo="run it in a terminal, or allow sudo without a password"
+            )
+        with self._lock:
+            return getpass.getpass(f"{question}: ")
+
+    def confirm(self, question: str, word: str) -> bool:
+        """Asks for a word to be typed, before what cannot be undone."""
+        if not sys.stdin.isatty():
+            return False
+        return input(f"{question}\nType {word} to go on: ").strip() == word
+
+    # -- progress ------------------------------------------------------------------------------------------------
+
+    def event(self, host: str, event: Event) -> None:
+        """One event of one host."""
+        with self._lock:
+            handler = getattr(self, f"_on_{event['event']}", None)
+            if handler is not None:
+                handler(host, event)
+
+    def stop(self) -> None:
+        """Ends the moving part of the display."""
+        with self._lock:
+            if self._progress is not None:
+                self._progress.stop()
+                self._progress = None
+                self._rows.clear()
+
+    def _move(self, row: str, text: str, *, total: int | None = None, advance: int = 0) -> None:
+        """Shows what is going on in a row of the moving display."""
+        if not self._terminal:
+            return
+        if self._progress is None:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+            from rich.progress import TimeElapsedColumn as Elapsed
+            from rich.table import Column
+
+            self._progress = Progress(
+                SpinnerColumn(),
+                TextColumn("{task.fields[row]}", table_column=Column(width=14), markup=False),
+                BarColumn(bar_width=20),
+                MofNCompleteColumn(),
+                Elapsed(),
+                TextColumn("{task.description}", table_column=Column(no_wrap=True, ratio=1), markup=False),
+                console=self._rich(),
+                transient=True,
+                expand=True,
+            )
+            self._progress.start()
+        if row not in self._rows:
+            self._rows[row] = self._progress.add_task(clean(text), total=total, row=row)
+        self._progress.update(self._rows[row], description=clean(text), advance=advance)
+
+    def _end_row(self, row: str) -> None:
+        if self._progress is not None and row in self._rows:
+            self._progress.remove_task(self._rows.pop(row))
+
+    def _on_note(self, host: str, event: Event) -> None:
+        self.line(f"note: {event['text']}", "yellow", host)
+
+    def _on_ended(self, host: str, event: Event) -> None:
+        at = moment(event["at"]) if event["at"] else "earlier"
+        how = {True: "ended well", False: "failed", None: "was cut short; this run finishes it"}[event["ok"]]
+        self.line(f"the run of {clean(event['who'])} ({at}), whose connection was lost, {how}", "yellow", host)
+        for what in event["errors"]:
+            self.line(f"  {clean(what)}", "", host)
+
+    def _on_attached(self, host: str, event: Event) -> None:
+        self.line(
+            f"{clean(event['who'])} deploys the same since {event['age']:.0f} s: this is its progress", "cyan", host
+        )
+
+    def _on_plan(self, host: str, event: Event) -> None:
+        self._plans[host] = event
+
+    def _on_started(self, host: str, event: Event) -> None:
+        changes = self._plans.get(host, {}).get("changes", [])
+        if changes:
+            counts = [
+                f"{sum(each['verb'] in verbs for each in changes)} to {word}"
+                for word, verbs in (
+                    ("make", ("create", "later")),
+                    ("change", ("change", "run")),
+                    ("remove", ("remove",)),
+                )
+                if any(each["verb"] in verbs for each in changes)
+            ]
+            self.line(", ".join(counts), "bold", host)
+
+    def _on_want(self, host: str, event: Event) -> None:
+        if event["files"]:
+            size = f"{event['bytes'] / 2**20:.1f} MiB"
+            self.line(f"{event['app']}: sending {len(event['files'])} files, {size}", "", host)
+
+    def _on_changing(self, host: str, event: Event) -> None:
+        keys = event["key"].split(", ")
+        total = len([e for e in self._plans.get(host, {}).get("changes", []) if not e["key"].startswith("app ")])
+        text = keys[0] if len(keys) == 1 else f"{len(keys)} packages: " + " ".join(k.rpartition(" ")[2] for k in keys)
+        sign, style = _SIGNS.get(event["verb"], ("+", "green"))
+        self._move(host, text, total=total or None, advance=len(keys))
+        if self._verbose or not self._terminal or len(keys) > 1:
+            self.line(f"{sign} {clean(text)}", style, host)
+
+    def _on_action(self, host: str, event: Event) -> None:
+        self._move(host, event["name"])
+        self.line(f"* {clean(event['name'])}", "cyan", host)
+
+    def _on_stage(self, host: str, event: Event) -> None:
+        self._end_row(host)
+        self._move(event["app"], event["name"])
+        if not self._terminal or self._verbose:
+            self.line(f"{event['app']}: {event['name']}", "", host)
+
+    def _on_output(self, host: str, event: Event) -> None:
+        text = clean(event["line"])
+        if self._verbose or text.startswith("dumped to "):
+            self.line(f"  {event['app']} | {text}", "dim", host)
+        elif self._terminal and text.strip():
+            self._move(event["app"], text.strip()[:160])
+
+    def _on_deployed(self, host: str, event: Event) -> None:
+        self._end_row(event["app"])
+        took = f" ({event['seconds']:.1f} s)" if "seconds" in event else ""
+        self.line(f"{event['app']}: release {event['release']} is live{took}", "green", host)
+
+    def _on_error(self, host: str, event: Event) -> None:
+        for row in (host, event.get("app", "")):
+            self._end_row(row)
+        rest = [f"  {line}" for line in event["detail"].splitlines()]
+        rest += [f"  -> {event['todo']}"] if event["todo"] else []
+        if self._progress is not None:
+            self._progress.console.print()
+        self._complain(f"error: host {host}: {event['what']}", rest)
+
+    def _on_end(self, host: str, event: Event) -> None:
+        self._end_row(host)
+
+    # -- results -------------------------------------------------------------------------------------------------
+
+    def plan(self, host: str, plan: Event) -> None:
+        """A plan with its diffs and consequences."""
+        changes = plan.get("changes", [])
+        if not changes:
+            self.line("nothing to do", "green", host)
+        for change in changes:
+            self._change(host, change)
+        for key in plan.get("kept", []):
+            self.line(f"  {clean(key)} stays: data is never removed by a plan", "dim", host)
+        consequences = list(dict.fromkeys(name for change in changes for name in change["actions"]))
+        if consequences:
+            self.line("then: " + ", ".join(clean(name) for name in consequences), "cyan", host)
+        if changes:
+            self.line(f"{len(changes)} changes; `fab deploy` makes them", "bold", host)
+
+    def _change(self, host: str, change: dict[str, Any]) -> None:
+        sign, style = _SIGNS.get(change["verb"], ("?", "magenta"))
+        later = "  (known once what it needs is installed)" if change["verb"] == "later" else ""
+        if change["verb"] == "later":
+            sign, style = _SIGNS["create"]
+        self.line(f"{sign} {clean(change['key'])}{later}", style, host)
+        for each in change["differences"]:
+            if "diff" in each:
+                if change["verb"] == "create" and not self._verbose:
+                    continue
+                self.line(f"    {clean(each['name'])}:", "", host)
+                for line in each["diff"].splitlines():
+                    colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "dim")
+                    self.line(f"      {clean(line)}", colour, host)
+            elif change["verb"] != "create" or change["key"].startswith("app "):
+                old = "nothing" if each["old"] in (None, "") else clean(each["old"])
+                new = "nothing" if each["new"] in (None, "") else clean(each["new"])
+                self.line(f"    {clean(each['name'])}: {old} -> {new}", "", host)
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A table; plain columns where there is no terminal."""
+        self.stop()
+        if self._quiet:
+            return
+        if self._terminal:
+            from rich.table import Table
+            from rich.text import Text
+
+            table = Table(title=title or None, title_justify="left")
+            for name in columns:
+                table.add_column(name)
+            for row in rows:
+                table.add_row(*(Text(clean(cell)) for cell in row))
+            self._rich().print(table)
+            return
+        if title:
+            print(title)
+        lines = [list(columns), *([clean(cell) for cell in row] for row in rows)]
+        widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
+        for line in lines:
+            print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        sys.stdout.flush()
+
+
+def moment(seconds: float) -> str:
+    """A time in the person's own zone."""
+    return datetime.fromtimestamp(seconds, tz=timezone.utc).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def span(seconds: float) -> str:
+    """A duration at a glance: "42 s", "5 min", "3 h", "12 d"."""
+    for limit, size, unit in ((90, 1, "s"), (5400, 60, "min"), (129600, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86400:.0f} d"

@@ -1,0 +1,236 @@
+"""An app's source as a tree of contents: what is sent is what the host lacks, and equal trees have equal names."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+import os
+import stat
+import subprocess
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deploykit.config.project import Source
+from deploykit.errors import DeploykitError
+
+#: Never part of a release when the folder is no git work tree (in one, git's own ignore rules decide).
+LEFT_OUT = (
+    ".git", ".hg", ".svn", ".venv", "venv", "env", "node_modules", "__pycache__", "*.pyc", ".DS_Store", ".env",
+    ".mypy_cache", ".pytest_cache", ".ruff_cache", ".tox", "*.sqlite3", "*.sqlite3-*", ".deploykit", "deploykit.toml",
+)  # fmt: skip
+#: From this many bytes on, the hashes of unchanged files are remembered between runs.
+_WORTH_REMEMBERING = 4 * 2**20
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deploykit"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file: its mode (a link's is S_IFLNK), size in bytes, SHA-256 of its content (of its target, for a link)."""
+
+    mode: int
+    size: int
+    sha: str
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A source at one moment. `digest` names its contents; `label` is for people."""
+
+    folder: Path
+    entries: dict[str, Entry]
+    digest: str
+    label: str
+    paths: Sequence[str] = field(default=())
+
+    def read(self, path: str) -> bytes:
+        """A file's content. Raises KeyError for what is not in the tree."""
+        return content(self.folder / path, self.entries[path].mode)
+
+    def listing(self) -> list[tuple[str, int, int, str]]:
+        """(path, mode, size, sha256) of each file, by path: what the agent asks for."""
+        return [(path, each.mode, each.size, each.sha) for path, each in self.entries.items()]
+
+
+def content(place: Path, mode: int) -> bytes:
+    """What counts as a file's content: the target of a link."""
+    return os.fsencode(os.readlink(place)) if stat.S_ISLNK(mode) else place.read_bytes()
+
+
+def read(source: Source, exclude: Sequence[str] = (), app: str = "") -> Tree:
+    """The tree of a source. Raises DeploykitError when there is none."""
+    if source.git:
+        folder, commit = _checkout(source.git, source.ref or "HEAD", app)
+        return _tree(folder, list(_walk(folder, ())), exclude, f"{source.ref or 'HEAD'}@{commit[:7]}")
+    folder = source.folder or Path()
+    if not folder.is_dir():
+        raise DeploykitError(
+            f"the source of {app} is not there", str(folder), f"correct `source` in [apps.{app}]: a folder or a git URL"
+        )
+    listed = _git(["ls-files", "-z", "--cached", "--others", "--exclude-standard"], folder)
+    if listed is None:
+        return _tree(folder, list(_walk(folder, LEFT_OUT)), exclude, "folder")
+    paths = [path for path in dict.fromkeys(os.fsdecode(listed).split("\0")) if path]
+    if not paths and any(folder.iterdir()):  # a folder that a git work tree around it ignores altogether
+        return _tree(folder, list(_walk(folder, LEFT_OUT)), exclude, "folder")
+    commit = (_git(["rev-parse", "--short", "HEAD"], folder) or b"").decode().strip()
+    dirty = _git(["status", "--porcelain", "--", "."], folder)
+    label = f"{commit}{' + changes' if dirty else ''}" if commit else "not committed yet"
+    return _tree(folder, paths, exclude, label)
+
+
+def _git(arguments: Sequence[str], folder: Path) -> bytes | None:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, check=False)
+    except FileNotFoundError:
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _walk(folder: Path, left_out: Sequence[str]) -> Iterator[str]:
+    for top, folders, files in os.walk(folder):
+        folders[:] = sorted(each for each in folders if not _matches(each, left_out))
+        inside = os.path.relpath(top, folder)
+        # A link to a folder is listed among the folders, but it is a thing of its own.
+        links = [each for each in folders if os.path.islink(os.path.join(top, each))]
+        for name in (*files, *links):
+            if not _matches(name, left_out):
+                yield name if inside == "." else f"{inside}/{name}"
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+
+
+def _excluded(path: str, patterns: Sequence[str]) -> bool:
+    """A pattern with a slash is about the path from the top, one without about any folder or file of that name."""
+    parts = path.split("/")
+    for pattern in patterns:
+        bare = pattern.strip("/")
+        if "/" in bare:
+            tops = ["/".join(parts[: count + 1]) for count in range(len(parts))]
+            if any(fnmatch.fnmatch(top, bare) for top in tops):
+                return True
+        elif any(fnmatch.fnmatch(part, bare) for part in parts):
+            return True
+    return False
+
+
+def _tree(folder: Path, paths: Sequence[str], exclude: Sequence[str], label: str) -> Tree:
+    known = _Known(folder)
+    entries = {}
+    for path in sorted(paths):
+        if _excluded(path, exclude):
+            continue
+        place = folder / path
+        try:
+            status = os.lstat(place)
+        except FileNotFoundError:
+            continue  # tracked by git, deleted in the work tree
+        if stat.S_ISLNK(status.st_mode) or stat.S_ISREG(status.st_mode):
+            entries[path] = known.entry(path, place, status)
+    known.keep()
+    lines = "".join(f"{path}\0{each.mode & 0o170111:o}\0{each.sha}\n" for path, each in entries.items())
+    digest = hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
+    return Tree(folder, entries, digest, label, tuple(entries))
+
+
+class _Known:
+    """Hashes of files that have not changed since the last run, by size, inode and time of change."""
+
+    def __init__(self, folder: Path) -> None:
+        name = hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:24]
+        self._place = CACHE / "trees" / f"{name}.json"
+        self._old: dict[str, list[object]] = {}
+        self._new: dict[str, list[object]] = {}
+        self._total = 0
+        self._hashed = False
+        try:
+            self._old = json.loads(self._place.read_bytes())
+        except (OSError, ValueError):
+            pass  # a small source has none, and a damaged one is made anew
+
+    def entry(self, path: str, place: Path, status: os.stat_result) -> Entry:
+        mark = [status.st_size, status.st_ino, status.st_ctime_ns, status.st_mtime_ns]
+        kept = self._old.get(path)
+        if kept is not None and kept[:4] == mark:
+            sha = str(kept[4])
+        else:
+            self._hashed = True
+            sha = _hash(place, status.st_mode)
+        self._total += status.st_size
+        self._new[path] = [*mark, sha]
+        return Entry(status.st_mode, status.st_size, sha)
+
+    def keep(self) -> None:
+        """Only for a source of some size: for a small one, reading the files is faster than reading this."""
+        if self._hashed and self._total >= _WORTH_REMEMBERING:
+            self._place.parent.mkdir(parents=True, exist_ok=True)
+            fresh = self._place.with_suffix(f".{os.getpid()}")
+            fresh.write_text(json.dumps(self._new))
+            fresh.replace(self._place)
+
+
+def _hash(place: Path, mode: int) -> str:
+    if stat.S_ISLNK(mode):
+        return hashlib.sha256(os.fsencode(os.readlink(place))).hexdigest()
+    digest = hashlib.sha256()
+    with open(place, "rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _checkout(url: str, ref: str, app: str) -> tuple[Path, str]:
+    """A folder with the repository's files at a ref, and the commit. Kept in the cache by commit."""
+    base = CACHE / "git" / hashlib.sha256(url.encode()).hexdigest()[:24]
+    mirror = base / "mirror"
+    where = f"[apps.{app}] source"
+    if ref.startswith("-") or url.startswith("-"):
+        raise DeploykitError(f"{ref if ref.startswith('-') else url} is no git ref or URL", where)
+    commit = _resolve(mirror, ref) if _is_commit(ref) and mirror.is_dir() else None
+    if commit is None:
+        mirror.parent.mkdir(parents=True, exist_ok=True)
+        if not (mirror / "HEAD").exists():
+            _fetch(["clone", "--quiet", "--mirror", "--", url, str(mirror)], url, where)
+        else:
+            _fetch(["-C", str(mirror), "fetch", "--quiet", "--prune", "--tags", "--force", "origin"], url, where)
+        commit = _resolve(mirror, ref)
+    if commit is None:
+        raise DeploykitError(f"{url} has no branch, tag or commit {ref}", where, f"correct `ref` in [apps.{app}]")
+    folder = base / commit
+    if not folder.is_dir():
+        fresh = base / f"{commit}.{os.getpid()}"
+        with subprocess.Popen(
+            ["git", "-C", str(mirror), "archive", "--format=tar", commit], stdout=subprocess.PIPE
+        ) as archive:
+            assert archive.stdout is not None
+            with tarfile.open(fileobj=archive.stdout, mode="r|") as tar:
+                if hasattr(tarfile, "tar_filter"):  # Python 3.10.12, 3.11.4 and later
+                    tar.extraction_filter = tarfile.tar_filter
+                tar.extractall(fresh)
+        fresh.rename(folder)
+    return folder, commit
+
+
+def _is_commit(ref: str) -> bool:
+    return len(ref) == 40 and all(letter in "0123456789abcdef" for letter in ref)
+
+
+def _resolve(mirror: Path, ref: str) -> str | None:
+    found = _git(["rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}"], mirror)
+    return found.decode().strip() if found else None
+
+
+def _fetch(arguments: Sequence[str], url: str, where: str) -> None:
+    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, check=False, env=environment)
+    except FileNotFoundError:
+        raise DeploykitError("git is not installed here", where, "install git, or use a folder as `source`") from None
+    if done.returncode != 0:
+        words = done.stderr.decode("utf-8", "replace").strip()
+        raise DeploykitError(f"git cannot fetch {url}", where, words)

@@ -1,0 +1,241 @@
+"""SSH: the only module that knows fabric and paramiko.
+
+A transport has one method, `exec`. What the project needs beyond Fabric's `Connection`: host keys that are never
+accepted in silence, errors that say what to do, and no 45 ms of Nagle's algorithm before each command.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from deploykit.errors import DeploykitError
+
+if TYPE_CHECKING:
+    import paramiko
+    from fabric import Connection
+
+CONNECT_TIMEOUT = 15  # seconds
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where to go. Empty fields are ssh's to say (~/.ssh/config). `identity` and `host_key` are a sandbox's."""
+
+    name: str
+    address: str
+    user: str = ""
+    port: int = 0
+    identity: Path | None = None
+    host_key: str = ""
+
+
+class Exchange(Protocol):
+    """One command that runs on the host."""
+
+    def write(self, data: bytes) -> None:
+        """To its standard input."""
+
+    def close_write(self) -> None:
+        """No more input."""
+
+    def lines(self) -> Iterator[bytes]:
+        """Its standard output, line by line, as it comes."""
+
+    def finish(self) -> tuple[int, str]:
+        """(exit status, standard error); -1 when the connection was lost before it ended."""
+
+
+class Transport(Protocol):
+    """A connection to a host. `user` is who logs in there."""
+
+    user: str
+
+    def exec(self, command: str) -> Exchange:
+        """Starts a command; its words are the shell's, so they hold no values from outside."""
+
+
+#: Asked about an unknown host key: (host, key type, fingerprint) -> whether it is right.
+Confirm = Callable[[str, str, str], bool]
+
+
+class Ssh:
+    """A transport over one SSH connection. `connections` and `execs` count what was used."""
+
+    def __init__(self, target: Target, confirm: Confirm) -> None:
+        self.target = target
+        self.connections = 0
+        self.execs = 0
+        self._connection = _connection(target, confirm)
+        self.user = str(self._connection.user)
+
+    def open(self) -> None:
+        """Connects. Raises DeploykitError."""
+        with _in_words(self.target, self._connection):
+            self._connection.open()
+        self.connections += 1
+        transport = self._connection.transport
+        assert transport is not None
+        if isinstance(transport.sock, socket.socket):
+            transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def close(self) -> None:
+        """Hangs up; what runs on the host goes on."""
+        self._connection.close()
+
+    def exec(self, command: str) -> Exchange:
+        """Starts a command in a channel of its own."""
+        with _in_words(self.target, self._connection):
+            channel = self._connection.create_session()
+            channel.exec_command(command)
+        self.execs += 1
+        return _Channel(channel)
+
+
+class _Channel:
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self._channel = channel
+        self._output = channel.makefile("rb", 65536)
+
+    def write(self, data: bytes) -> None:
+        try:
+            self._channel.sendall(data)
+        except OSError:
+            raise ConnectionError("the connection was lost") from None
+
+    def close_write(self) -> None:
+        with contextlib.suppress(OSError):
+            self._channel.shutdown_write()
+
+    def lines(self) -> Iterator[bytes]:
+        while line := self._output.readline():
+            yield line
+
+    def finish(self) -> tuple[int, str]:
+        error = self._channel.makefile_stderr("rb").read()
+        status = self._channel.recv_exit_status()
+        self._channel.close()
+        return status, error.decode("utf-8", "replace")
+
+
+def _connection(target: Target, confirm: Confirm) -> Connection:
+    from fabric import Config, Connection
+
+    keywords: dict[str, Any] = {"compress": False, "banner_timeout": CONNECT_TIMEOUT, "auth_timeout": 60}
+    if target.identity:
+        keywords |= {"key_filename": str(target.identity), "look_for_keys": False, "allow_agent": False}
+    connection = Connection(
+        target.address,
+        user=target.user or None,
+        port=target.port or None,
+        config=Config(),
+        connect_kwargs=keywords,
+        connect_timeout=CONNECT_TIMEOUT,
+    )
+    step: Connection | str | None = connection
+    while step is not None and not isinstance(step, str):  # every jump on the way, too
+        _know_hosts(step, target, confirm)
+        step = step.gateway
+    return connection
+
+
+def _know_hosts(connection: Connection, target: Target, confirm: Confirm) -> None:
+    client = connection.client
+    if target.host_key:
+        kind, data = target.host_key.split()[:2]
+        client.get_host_keys().add(_known_name(connection), kind, _key(kind, data))
+    else:
+        client.load_system_host_keys()
+        with contextlib.suppress(OSError):
+            client.load_system_host_keys("/etc/ssh/ssh_known_hosts")
+    client.set_missing_host_key_policy(_policy(confirm))
+
+
+def _known_name(connection: Connection) -> str:
+    return str(connection.host) if connection.port == 22 else f"[{connection.host}]:{connection.port}"
+
+
+def _key(kind: str, data: str) -> paramiko.PKey:
+    import base64
+
+    import paramiko
+
+    return paramiko.PKey.from_type_string(kind, base64.b64decode(data))
+
+
+def _policy(confirm: Confirm) -> paramiko.MissingHostKeyPolicy:
+    import base64
+    import hashlib
+
+    import paramiko
+
+    class Ask(paramiko.MissingHostKeyPolicy):
+        """Shows the key and asks; what is confirmed goes into ~/.ssh/known_hosts, as ssh itself would do."""
+
+        def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
+            digest = base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")
+            if not confirm(hostname, key.get_name(), f"SHA256:{digest}"):
+                raise DeploykitError(
+                    f"the host key of {hostname} is not known: {key.get_name()} SHA256:{digest}",
+                    hostname,
+                    f"compare it with what your provider shows, then connect once with: ssh {hostname}",
+                )
+            file = Path.home() / ".ssh" / "known_hosts"
+            file.parent.mkdir(mode=0o700, exist_ok=True)
+            with open(file, "a", encoding="ascii") as known:
+                known.write(f"{hostname} {key.get_name()} {key.get_base64()}\n")
+
+    return Ask()
+
+
+@contextlib.contextmanager
+def _in_words(target: Target, connection: Connection) -> Iterator[None]:
+    """What SSH's libraries raise, as what happened, where, and what to do."""
+    import paramiko
+
+    where = f"host {target.name}"
+    place = f"{connection.user}@{connection.host}:{connection.port}"
+    try:
+        yield
+    except paramiko.BadHostKeyException as error:
+        raise DeploykitError(
+            f"{error.hostname} shows another host key than the one known: somebody may be in between",
+            where,
+            f"if the machine was made anew, forget the old key with: ssh-keygen -R '{error.hostname}'",
+        ) from None
+    except paramiko.PasswordRequiredException:
+        raise DeploykitError(
+            f"the private key for {place} is encrypted", where, "unlock it once with: ssh-add"
+        ) from None
+    except paramiko.AuthenticationException:
+        raise DeploykitError(
+            f"{place} accepts none of your keys", where, f"make this work first: ssh {place.rpartition(':')[0]}"
+        ) from None
+    except socket.gaierror:
+        raise DeploykitError(
+            f"there is no machine named {connection.host}", where, "correct `address`, or the name after --host"
+        ) from None
+    except (TimeoutError, paramiko.ssh_exception.NoValidConnectionsError, OSError, EOFError) as error:
+        reason = "it does not answer" if isinstance(error, TimeoutError) else _reason(error)
+        raise DeploykitError(
+            f"{place} cannot be reached: {reason}",
+            where,
+            "is it on, is the address right, does a firewall stand between?",
+        ) from None
+    except paramiko.SSHException as error:
+        if isinstance(error.__cause__, DeploykitError):
+            raise error.__cause__ from None
+        raise DeploykitError(
+            f"{place} does not speak SSH with us: {error}", where, f"does `ssh {place}` work?"
+        ) from None
+
+
+def _reason(error: BaseException) -> str:
+    inner = getattr(error, "errors", None)
+    if inner:
+        error = next(iter(inner.values()))
+    return str(getattr(error, "strerror", None) or error or "the connection was closed").lower()

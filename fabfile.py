@@ -1,0 +1,1 @@
+from deploykit.tasks import *  # noqa: F403

@@ -1,0 +1,10 @@
+"""What a good server looks like: one module per thing, each with a `recipe(host, facts, render)`.
+
+A recipe is a function from configuration to resources: no I/O, nothing but the standard library and
+`deploykit.agent`, for it travels to the host. The order in which it yields is the order in which things are made.
+"""
+
+from __future__ import annotations
+
+#: The recipes of every host, in the order in which they are made.
+ORDER: tuple[str, ...] = ("base", "python", "postgres", "redis", "supervisor", "nginx", "app")

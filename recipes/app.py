@@ -1,0 +1,217 @@
+"""An app's code: which release shall be live, and the files each of its two slots needs. The agent makes it so."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from urllib.parse import unquote, urlsplit
+
+from deploykit.agent.deployment import SLOTS, Deployment, Health, Venv
+from deploykit.agent.envfile import EnvFile
+from deploykit.agent.resource import Failed, HostSecret, Render, Resource, Secret
+from deploykit.agent.resources import Directory, File
+from deploykit.agent.values import REFERENCE, App, Facts, Host, Value
+from deploykit.recipes.python import UV
+from deploykit.recipes.sizing import sizes
+
+WITH_ENV = "/usr/local/lib/deploykit/with-env"
+
+
+def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
+    """What all apps share, then each app's deployment."""
+    if not host.apps:
+        return
+    yield Directory("/usr/local/lib/deploykit")
+    yield File(WITH_ENV, render("app/with-env.sh.j2"), mode=0o755)
+    yield Directory("/var/log/deploykit")
+    workers = sizes(facts, host.apps).workers
+    for app in host.apps:
+        yield deployment(app, facts, render, workers[app.name])
+
+
+def deployment(app: App, facts: Facts, render: Render, workers: int) -> Deployment:
+    """One app at the release that its source, requirements and settings make."""
+    venv = _venv(app, facts)
+    release = _name(app.code.digest, venv.key, app.code.root, app.settings)
+    folder = f"{app.home}/releases/{release}"
+    env = environment(app, release)
+    database_name = sqlite_path(app) if app.database.kind == "sqlite" else app.database.name
+    return Deployment(
+        app=app.name,
+        release=release,
+        tree=app.code.digest,
+        label=app.code.label,
+        root=app.code.root,
+        venv=venv,
+        slot_a=_slot(app, "a", folder, venv, env, render, workers),
+        slot_b=_slot(app, "b", folder, venv, env, render, workers),
+        health=_health(app),
+        database=app.database.kind,
+        database_name=database_name,
+        keep=app.keep,
+    )
+
+
+def _venv(app: App, facts: Facts) -> Venv:
+    extra = ("gunicorn", "uvicorn-worker") if app.web.interface == "asgi" else ("gunicorn",)
+    python = app.python.version or "/usr/bin/python3"
+    version = app.python.version or facts.python
+    key = _name(app.python.digest, version, facts.system, facts.version, facts.architecture, *extra)
+    return Venv(key, UV, python, app.python.kind, app.python.files, extra)
+
+
+def _name(*parts: str) -> str:
+    """A short name for what is decided by `parts`: 48 bits, far more than one host has releases."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+
+
+def _slot(
+    app: App, slot: str, folder: str, venv: Venv, env: Mapping[str, Value], render: Render, workers: int
+) -> tuple[Resource, ...]:
+    values = {
+        "app": app,
+        "slot": slot,
+        "code": f"{folder}/code/{app.code.root}".rstrip("/"),
+        "venv": f"{app.home}/venvs/{venv.key}",
+        "workers": workers,
+        "with_env": WITH_ENV,
+    }
+    assert slot in SLOTS
+    return (
+        EnvFile(path=f"/etc/deploykit/{app.name}.{slot}.env", variables=tuple(env.items()), app=app.name),
+        File(
+            f"/etc/deploykit/{app.name}.{slot}.gunicorn.py", render("app/gunicorn.conf.py.j2", **values), app=app.name
+        ),
+        File(
+            f"/etc/supervisor/conf.d/{app.name}-{slot}.conf", render("app/supervisor.conf.j2", **values), app=app.name
+        ),
+    )
+
+
+def _health(app: App) -> Health:
+    domain = next((each for each in app.domains if not each.startswith("*")), app.domains[0].replace("*", "www", 1))
+    return Health(
+        path=app.health or "/",
+        host=domain,
+        scheme="https" if app.tls else "http",
+        strict=bool(app.health),
+        drain=app.web.timeout + 5.0,
+    )
+
+
+def sqlite_path(app: App) -> str:
+    """The file of an app whose database is SQLite."""
+    return f"{app.home}/data/db.sqlite3"
+
+
+def environment(app: App, release: str) -> dict[str, Value]:
+    """Every variable of an app: ours, then the user's, which win. `${...}` is replaced in the user's literal values."""
+    names = references(app, release)
+    found: dict[str, Value] = {
+        "DJANGO_SETTINGS_MODULE": app.settings,
+        "SECRET_KEY": HostSecret("SECRET_KEY", make=50),
+        "ALLOWED_HOSTS": names_as_text(names, "app.domains"),
+        "STATIC_ROOT": names_as_text(names, "static.root"),
+        "MEDIA_ROOT": names_as_text(names, "media.root"),
+        "PYTHONUNBUFFERED": "1",
+        "LANG": "C.UTF-8",
+    }
+    for part in ("url", "host", "port", "name", "user", "password"):
+        if f"database.{part}" in names:
+            found[f"DATABASE_{part.upper()}"] = names[f"database.{part}"]
+    if app.database.kind == "postgres":
+        # So that psql, pg_dump and a driver that is told nothing find the database, too.
+        found |= {"PGHOST": names["database.host"], "PGUSER": app.user, "PGDATABASE": app.database.name}
+    if app.redis is not None:
+        found["REDIS_URL"] = names["redis.url"]
+    for name, value in app.env.items():
+        found[name] = _replaced(value, names, app, name) if isinstance(value, str) else value
+    found["DEPLOYKIT_RELEASE"] = release  # by this a web process proves which release it is
+    return found
+
+
+def names_as_text(names: Mapping[str, Value], name: str) -> str:
+    """A reference that is plain text always."""
+    value = names[name]
+    assert isinstance(value, str)
+    return value
+
+
+def references(app: App, release: str) -> dict[str, Value]:
+    """What `${...}` may stand for in this app's environment."""
+    found: dict[str, Value] = {
+        "app.name": app.name,
+        "app.user": app.user,
+        "app.home": app.home,
+        "app.domain": app.domains[0],
+        "app.domains": ",".join(_allowed(domain) for domain in (*app.domains, *app.redirects)),
+        "data.dir": f"{app.home}/data",
+        "static.root": f"{app.home}/releases/{release}/static",
+        "static.url": app.static.url if app.static else "/static/",
+        "media.root": f"{app.home}/media",
+        "media.url": app.media.url if app.media else "/media/",
+    }
+    found |= {f"database.{part}": value for part, value in _database(app).items()}
+    if app.redis is not None:
+        socket = f"/run/redis-{app.name}/redis.sock"
+        found |= {"redis.url": f"unix://{socket}?db=0", "redis.socket": socket}
+    return found
+
+
+def _allowed(domain: str) -> str:
+    return domain.removeprefix("*")  # Django writes "*.blog.example" as ".blog.example"
+
+
+def _database(app: App) -> dict[str, Value]:
+    kind, name = app.database.kind, app.database.name
+    if kind == "postgres":
+        # No host in the URL: drivers then take the socket of the system's libpq, and dj-database-url, django-environ
+        # and SQLAlchemy all read it alike (a percent-encoded folder as host is read by some of them only).
+        url = f"postgresql://{app.user}@/{name}"
+        return {
+            "url": url,
+            "host": "/var/run/postgresql",
+            "port": "",
+            "name": name,
+            "user": app.user,
+            "password": "",
+        }
+    if kind == "sqlite":
+        return {"url": f"sqlite:///{sqlite_path(app)}", "name": sqlite_path(app)}
+    if kind == "url" and isinstance(app.database.url, Secret):
+        parts = urlsplit(app.database.url.reveal())
+        return {
+            "url": app.database.url,
+            "host": parts.hostname or "",
+            "port": str(parts.port or ""),
+            "name": unquote(parts.path.lstrip("/")),
+            "user": unquote(parts.username or ""),
+            "password": Secret(unquote(parts.password or "")),
+        }
+    if kind == "url" and app.database.url is not None:
+        return {"url": app.database.url}
+    return {}
+
+
+def _replaced(text: str, names: Mapping[str, Value], app: App, variable: str) -> Value:
+    secret = False
+
+    def value(name: str) -> str:
+        nonlocal secret
+        found = names.get(name)
+        if isinstance(found, Secret):
+            secret = True
+            return found.reveal()
+        if isinstance(found, str):
+            return found
+        raise Failed(
+            f"${{{name}}} in {variable} of app {app.name} is known to the host only",
+            todo="use it alone as the variable's value, not inside a longer text",
+        )
+
+    whole = REFERENCE.fullmatch(text)
+    if whole and whole["name"] is not None and isinstance(names.get(whole["name"]), HostSecret):
+        return names[whole["name"]]
+    done = REFERENCE.sub(lambda found: "${" if found["name"] is None else value(found["name"]), text)
+    return Secret(done) if secret else done

@@ -1,0 +1,81 @@
+"""nginx: a site per app, static and media files from disk, everything else to the app's socket.
+
+`/run/<app>/live.sock` is a symbolic link that a deploy swaps. nginx opens it anew for each request (there is no
+`upstream` with kept connections, on purpose), so a deploy needs no reload.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from deploykit.agent.resource import Action, Render, Resource
+from deploykit.agent.resources import Absent, Directory, File, Link, Package, Service
+from deploykit.agent.values import App, Facts, Host
+from deploykit.recipes.systems import system
+
+RELOAD = Action("reload nginx", (("systemctl", "reload-or-restart", "nginx.service"),), check=("nginx", "-t", "-q"))
+
+#: What nginx serves of deploykit's own: the page for a while without an answer, and ACME challenges
+#: (`certbot certonly --webroot -w /var/lib/deploykit/www`).
+WWW = "/var/lib/deploykit/www"
+
+#: From this version on HTTP/2 is switched on by a directive of its own: https://nginx.org/en/docs/http/ngx_http_v2_module.html
+_HTTP2 = (1, 25, 1)
+#: From this version on a TLS handshake can be refused: ssl_reject_handshake in ngx_http_ssl_module's documentation.
+_REJECT = (1, 19, 4)
+
+
+def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
+    """nginx with a site for each app that wants one, and nothing for strangers."""
+    apps = [app for app in host.apps if app.nginx]
+    if not apps:
+        return
+    version = system(facts).nginx
+    secure = [app.tls for app in apps if app.tls is not None]
+    common = {"ipv6": facts.ipv6, "http2": version >= _HTTP2, "www": WWW}
+    longest = max(len(name) for app in apps for name in (*app.domains, *app.redirects))
+
+    yield Package("nginx")
+    yield Directory(WWW)
+    yield File(f"{WWW}/unavailable.html", render("nginx/unavailable.html.j2"))
+    yield File(
+        "/etc/nginx/conf.d/deploykit.conf",
+        render("nginx/deploykit.conf.j2", bucket=64 if longest < 48 else 128 if longest < 112 else 512),
+        actions=(RELOAD,),
+    )
+    yield File("/etc/nginx/snippets/deploykit-server.conf", render("nginx/server.conf.j2", www=WWW), actions=(RELOAD,))
+    yield File("/etc/nginx/snippets/deploykit-proxy.conf", render("nginx/proxy.conf.j2"), actions=(RELOAD,))
+    if secure:
+        yield File("/etc/nginx/snippets/deploykit-tls.conf", render("nginx/tls.conf.j2"), actions=(RELOAD,))
+
+    strangers = render(
+        "nginx/strangers.conf.j2", tls=secure[0] if secure else None, reject=version >= _REJECT, **common
+    )
+    yield from _site("deploykit-strangers", strangers)
+    yield Absent("/etc/nginx/sites-enabled/default", actions=(RELOAD,))
+
+    for app in apps:
+        yield from _site(app.name, render("nginx/site.conf.j2", app=app, **_words(app), **common), app.name)
+    yield Service("nginx.service")
+
+
+def _site(name: str, text: str, app: str = "") -> Iterator[Resource]:
+    """A site as Debian keeps them: the file among the available ones, and a link that enables it."""
+    yield File(f"/etc/nginx/sites-available/{name}.conf", text, actions=(RELOAD,), app=app)
+    yield Link(
+        f"/etc/nginx/sites-enabled/{name}.conf",
+        f"/etc/nginx/sites-available/{name}.conf",
+        actions=(RELOAD,),
+        app=app,
+    )
+
+
+def _words(app: App) -> dict[str, object]:
+    """What the site's text needs beside the app itself."""
+    return {
+        "canonical": next((domain for domain in app.domains if not domain.startswith("*")), ""),
+        "static": re.escape(app.static.url) if app.static else "",
+        "patience": app.web.timeout + 5,  # seconds: gunicorn must be the one that gives up, for it knows why
+        "upgrade": app.web.interface == "asgi",
+    }

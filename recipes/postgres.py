@@ -1,0 +1,181 @@
+"""PostgreSQL: one cluster, and for each app a role and a database that no other app can open.
+
+Roles are named as the apps' OS users and log in over the socket by that name alone (peer authentication, Debian's
+default): there is no password that could leak.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from deploykit.agent.process import remembered, run
+from deploykit.agent.resource import Action, Failed, NotYet, Render, Resource, State
+from deploykit.agent.resources import File, Package, Service
+from deploykit.agent.values import Facts, Host
+from deploykit.recipes.sizing import sizes
+from deploykit.recipes.systems import system
+
+_SOCKETS = "/run/postgresql"
+
+_SEEN = """
+SELECT json_build_object(
+    'version', current_setting('server_version_num')::int / 10000,
+    'roles', (SELECT json_object_agg(rolname, array_remove(ARRAY[
+            CASE WHEN rolcanlogin THEN 'login' END,
+            CASE WHEN rolsuper THEN 'superuser' END,
+            CASE WHEN rolcreatedb THEN 'createdb' END,
+            CASE WHEN rolcreaterole THEN 'createrole' END,
+            CASE WHEN rolreplication THEN 'replication' END,
+            CASE WHEN rolbypassrls THEN 'bypassrls' END], NULL)) FROM pg_roles),
+    'databases', (SELECT json_object_agg(datname, json_build_object(
+            'owner', pg_get_userbyid(datdba),
+            'encoding', pg_encoding_to_char(encoding),
+            'public', EXISTS (SELECT FROM aclexplode(coalesce(datacl, acldefault('d', datdba)))
+                              WHERE grantee = 0 AND privilege_type = 'CONNECT')))
+        FROM pg_database));
+"""
+
+
+@dataclass(frozen=True, kw_only=False)
+class Role(Resource):
+    """A role that may log in and nothing more. It owns data, so no plan removes it."""
+
+    removable: ClassVar[bool] = False
+
+    name: str
+    major: str
+
+    @property
+    def key(self) -> str:
+        return f"postgres role {self.name}"
+
+    def wanted(self) -> State:
+        return {"attributes": ("login",)}
+
+    def observe(self) -> State | None:
+        attributes = seen(self.major)["roles"].get(self.name)
+        return None if attributes is None else {"attributes": tuple(attributes)}
+
+    def change(self, observed: State | None) -> None:
+        verb = "CREATE" if observed is None else "ALTER"
+        ask(
+            self.major,
+            f'{verb} ROLE :"name" LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;',
+            {"name": self.name},
+        )
+
+    def erase(self) -> None:
+        ask(self.major, 'DROP ROLE IF EXISTS :"name";', {"name": self.name})
+
+
+@dataclass(frozen=True, kw_only=False)
+class Database(Resource):
+    """A database in UTF-8 that belongs to one role, and that no other may connect to. No plan removes it."""
+
+    removable: ClassVar[bool] = False
+
+    name: str
+    owner: str
+    major: str
+
+    @property
+    def key(self) -> str:
+        return f"postgres database {self.name}"
+
+    def wanted(self) -> State:
+        return {"owner": self.owner, "encoding": "UTF8", "open to every role": False}
+
+    def observe(self) -> State | None:
+        found = seen(self.major)["databases"].get(self.name)
+        if found is None:
+            return None
+        return {"owner": found["owner"], "encoding": found["encoding"], "open to every role": found["public"]}
+
+    def change(self, observed: State | None) -> None:
+        names = {"name": self.name, "owner": self.owner}
+        if observed is None:
+            # template0: the only template that takes another locale; C.UTF-8 sorts the same on every system
+            ask(
+                self.major,
+                """CREATE DATABASE :"name" OWNER :"owner" TEMPLATE template0 ENCODING 'UTF8'
+                   LC_COLLATE 'C.UTF-8' LC_CTYPE 'C.UTF-8';""",
+                names,
+            )
+        elif observed["encoding"] != "UTF8":
+            raise Failed(
+                f"the database {self.name} is encoded in {observed['encoding']}, not UTF8",
+                todo="Dump it, drop it and deploy again, then restore the dump.",
+            )
+        elif observed["owner"] != self.owner:
+            ask(self.major, 'ALTER DATABASE :"name" OWNER TO :"owner";', names)
+        ask(self.major, 'REVOKE ALL ON DATABASE :"name" FROM PUBLIC;', names)
+        if int(self.major) < 15:  # from 15 on the database's owner is the schema's, by the role pg_database_owner
+            ask(self.major, 'ALTER SCHEMA public OWNER TO :"owner";', names, database=self.name)
+
+    def erase(self) -> None:
+        ask(self.major, 'DROP DATABASE IF EXISTS :"name" WITH (FORCE);', {"name": self.name})
+
+
+@remembered
+def seen(major: str) -> Mapping[str, Any]:
+    """All roles and databases of the cluster: one process for any number of resources. Raises NotYet, Failed."""
+    if not os.path.exists(_psql(major)):
+        raise NotYet("PostgreSQL is not installed")
+    done = run((_psql(major), *_OPTIONS, "-d", "postgres"), user="postgres", stdin=_SEEN, check=False)
+    if done.returncode != 0:
+        raise NotYet(f"PostgreSQL does not answer: {done.stderr.strip().partition(chr(10))[0]}")
+    answer: dict[str, Any] = json.loads(done.stdout)
+    if str(answer["version"]) != major:
+        raise Failed(
+            f"on port 5432 PostgreSQL {answer['version']} answers, and {major} was expected",
+            todo="`pg_lsclusters` shows who has the port. Move the data with pg_upgradecluster, then deploy again.",
+        )
+    return answer
+
+
+#: No psqlrc, bare values, the first error ends it. The cluster's own socket and port, whatever the environment says.
+_OPTIONS = ("-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", _SOCKETS, "-p", "5432")
+
+
+def ask(major: str, statement: str, values: Mapping[str, str], database: str = "postgres") -> str:
+    """Runs SQL as the superuser; psql quotes the values where it says `:"name"` or `:'name'`. Raises Failed."""
+    variables = [word for name, value in values.items() for word in ("-v", f"{name}={value}")]
+    argv = (_psql(major), *_OPTIONS, *variables, "-d", database)
+    return run(argv, user="postgres", stdin=statement).stdout
+
+
+def _psql(major: str) -> str:
+    """psql itself: Debian's /usr/bin/psql is a script that looks for a cluster first, which costs 60 ms."""
+    return f"/usr/lib/postgresql/{major}/bin/psql"
+
+
+def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
+    """A cluster sized for this host, and each app's role and database."""
+    apps = [app for app in host.apps if app.database.kind == "postgres"]
+    if not apps:
+        return
+    major = system(facts).postgres
+    yield Package(f"postgresql-{major}")  # not the package postgresql: another repository's would be another major
+
+    cluster = f"postgresql@{major}-main.service"
+    config = f"/etc/postgresql/{major}/main"
+    readable = (
+        *("runuser", "-u", "postgres", "--", f"/usr/lib/postgresql/{major}/bin/postgres"),
+        *("-D", f"/var/lib/postgresql/{major}/main", "-c", f"config_file={config}/postgresql.conf"),
+        *("-C", "max_connections"),
+    )
+    restart = Action("restart PostgreSQL", (("systemctl", "restart", cluster),), check=readable)
+    reload = Action("reload PostgreSQL", (("systemctl", "reload", cluster),), check=readable)
+    size = sizes(facts, host.apps).postgres
+    # Two files, since what only a restart brings into force should not be restarted for the rest.
+    yield File(f"{config}/conf.d/deploykit-start.conf", render("postgres/start.conf.j2", size=size), actions=(restart,))
+    yield File(f"{config}/conf.d/deploykit.conf", render("postgres/deploykit.conf.j2", size=size), actions=(reload,))
+    yield Service(cluster)
+
+    for app in apps:
+        yield Role(app.user, major, app=app.name)
+        yield Database(app.database.name, app.user, major, app=app.name)
