@@ -128,7 +128,7 @@ def detect(tree: Tree, root: str | None = None, settings: str | None = None, nam
     for each in chain:
         for variable, needed in each.env.items():
             if variable != "DJANGO_SETTINGS_MODULE":
-                env[variable] = env.get(variable, False) or needed
+                env.setdefault(variable, needed)  # the nearest module knows best
     package = chosen.split(".")[0]
     return Detected(
         root=root,

@@ -96,6 +96,7 @@ def _health(app: App) -> Health:
         host=domain,
         scheme="https" if app.tls else "http",
         strict=bool(app.health),
+        proxy=app.nginx,
         drain=app.web.timeout + 5.0,
     )
 

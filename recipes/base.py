@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from deploykit.agent.resource import Render, Resource
 from deploykit.agent.resources import Directory, File, Package, User
 from deploykit.agent.values import App, Facts, Host
+from deploykit.recipes import postgres
 from deploykit.recipes.systems import supported
 
 #: nginx's user, on every Debian and Ubuntu (package base-passwd).
@@ -17,6 +18,8 @@ __all__ = ["WWW", "recipe", "supported"]
 
 def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
     """The base of any host, and each app's user and folders."""
+    yield from postgres.early(host, facts)  # before any package: all packages are installed at once
+
     yield Package("ca-certificates")
     yield Package("tzdata")  # minimal images lack it, and Django's TIME_ZONE needs it (zoneinfo has no other source)
 

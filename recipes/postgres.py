@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from deploykit.agent.process import remembered, run
 from deploykit.agent.resource import Action, Failed, NotYet, Render, Resource, State
-from deploykit.agent.resources import File, Package, Service
+from deploykit.agent.resources import Directory, File, Package, Service
 from deploykit.agent.values import Facts, Host
 from deploykit.recipes.sizing import sizes
 from deploykit.recipes.systems import system
@@ -36,7 +36,8 @@ SELECT json_build_object(
             'encoding', pg_encoding_to_char(encoding),
             'public', EXISTS (SELECT FROM aclexplode(coalesce(datacl, acldefault('d', datdba)))
                               WHERE grantee = 0 AND privilege_type = 'CONNECT')))
-        FROM pg_database));
+        FROM pg_database),
+    'settings', (SELECT json_object_agg(name, current_setting(name)) FROM pg_settings WHERE context = 'postmaster'));
 """
 
 
@@ -120,6 +121,35 @@ class Database(Resource):
         ask(self.major, 'DROP DATABASE IF EXISTS :"name" WITH (FORCE);', {"name": self.name})
 
 
+@dataclass(frozen=True, kw_only=False)
+class Started(Resource):
+    """What the running cluster must have been started with; a restart if it was started with something else.
+
+    A resource and not an action of the file: so a cluster that started with the right values, as a new one does,
+    is not restarted, which takes Debian's pg_ctlcluster two seconds and cuts off every connection.
+    """
+
+    removable: ClassVar[bool] = False
+
+    major: str
+    settings: tuple[tuple[str, str], ...]  # as PostgreSQL itself writes them: 128MB, 1GB
+
+    @property
+    def key(self) -> str:
+        return "postgres settings"
+
+    def wanted(self) -> State:
+        return dict(self.settings)
+
+    def observe(self) -> State | None:
+        running = seen(self.major)["settings"]
+        return {name: running.get(name, "") for name, _ in self.settings}
+
+    def change(self, observed: State | None) -> None:
+        run(readable(self.major))
+        run(("systemctl", "restart", cluster(self.major)))
+
+
 @remembered
 def seen(major: str) -> Mapping[str, Any]:
     """All roles and databases of the cluster: one process for any number of resources. Raises NotYet, Failed."""
@@ -153,6 +183,47 @@ def _psql(major: str) -> str:
     return f"/usr/lib/postgresql/{major}/bin/psql"
 
 
+def cluster(major: str) -> str:
+    """The service of the cluster that Debian makes."""
+    return f"postgresql@{major}-main.service"
+
+
+def readable(major: str) -> tuple[str, ...]:
+    """The command that reads the cluster's settings as a start would, and fails when they are wrong."""
+    return (
+        *("runuser", "-u", "postgres", "--", f"/usr/lib/postgresql/{major}/bin/postgres"),
+        *("-D", f"/var/lib/postgresql/{major}/main", "-c", f"config_file=/etc/postgresql/{major}/main/postgresql.conf"),
+        *("-C", "max_connections"),
+    )
+
+
+def early(host: Host, facts: Facts) -> Iterator[Resource]:
+    """What must be there before the package is: with these values in it, the first cluster need not be restarted."""
+    if not any(app.database.kind == "postgres" for app in host.apps):
+        return
+    lines = "".join(f"{name} = '{value}'\n" for name, value in _start(host, facts))
+    yield Directory("/etc/postgresql-common")
+    yield Directory("/etc/postgresql-common/createcluster.d")
+    yield File(
+        "/etc/postgresql-common/createcluster.d/deploykit.conf",
+        f"# Written by deploykit, for clusters that are made from now on: see pg_createcluster(1).\n{lines}",
+    )
+
+
+def _start(host: Host, facts: Facts) -> tuple[tuple[str, str], ...]:
+    size = sizes(facts, host.apps).postgres
+    return (
+        ("listen_addresses", "localhost"),
+        ("max_connections", str(size.max_connections)),
+        ("shared_buffers", written(size.shared_buffers)),
+    )
+
+
+def written(mebibytes: int) -> str:
+    """An amount of memory as PostgreSQL writes it: in the largest unit that leaves no rest."""
+    return f"{mebibytes}MB" if mebibytes % 1024 else f"{mebibytes // 1024}GB"
+
+
 def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
     """A cluster sized for this host, and each app's role and database."""
     apps = [app for app in host.apps if app.database.kind == "postgres"]
@@ -161,20 +232,13 @@ def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
     major = system(facts).postgres
     yield Package(f"postgresql-{major}")  # not the package postgresql: another repository's would be another major
 
-    cluster = f"postgresql@{major}-main.service"
-    config = f"/etc/postgresql/{major}/main"
-    readable = (
-        *("runuser", "-u", "postgres", "--", f"/usr/lib/postgresql/{major}/bin/postgres"),
-        *("-D", f"/var/lib/postgresql/{major}/main", "-c", f"config_file={config}/postgresql.conf"),
-        *("-C", "max_connections"),
-    )
-    restart = Action("restart PostgreSQL", (("systemctl", "restart", cluster),), check=readable)
-    reload = Action("reload PostgreSQL", (("systemctl", "reload", cluster),), check=readable)
-    size = sizes(facts, host.apps).postgres
-    # Two files, since what only a restart brings into force should not be restarted for the rest.
-    yield File(f"{config}/conf.d/deploykit-start.conf", render("postgres/start.conf.j2", size=size), actions=(restart,))
-    yield File(f"{config}/conf.d/deploykit.conf", render("postgres/deploykit.conf.j2", size=size), actions=(reload,))
-    yield Service(cluster)
+    start = _start(host, facts)
+    text = render("postgres/deploykit.conf.j2", start=start, size=sizes(facts, host.apps).postgres)
+    reload = Action("reload PostgreSQL", (("systemctl", "reload", cluster(major)),), check=readable(major))
+    yield File(f"/etc/postgresql/{major}/main/conf.d/deploykit.conf", text, actions=(reload,))
+    yield Service("postgresql.service")  # stands for all clusters: starts them at boot
+    yield Service(cluster(major))
+    yield Started(major, start)
 
     for app in apps:
         yield Role(app.user, major, app=app.name)

@@ -149,15 +149,20 @@ def watch(deployment: Deployment, slot: str) -> None:
         state = supervisord.state(f"{deployment.app}-{slot}")
         if state not in ("STARTING", "RUNNING"):
             raise Failed(f"release {deployment.release} of {deployment.app} died after the switch", state)
+    through = "through nginx" if health.proxy else "on its socket"
     try:
-        answer = sockets.ask(
-            f"/run/{deployment.app}/live.sock", health.path, health.host, health.scheme, timeout=health.drain
-        )
+        if health.proxy:
+            answer = sockets.ask_nginx(health.path, health.host, health.scheme, timeout=health.drain)
+        else:
+            place = f"/run/{deployment.app}/live.sock"
+            answer = sockets.ask(place, health.path, health.host, health.scheme, timeout=health.drain)
     except (OSError, http.client.HTTPException) as error:
-        raise Failed(f"release {deployment.release} of {deployment.app} stopped answering", str(error)) from None
+        raise Failed(
+            f"release {deployment.release} of {deployment.app} does not answer {through}", str(error)
+        ) from None
     if not good(deployment, answer.status):
         raise Failed(
-            f"release {deployment.release} of {deployment.app} answers {answer.status} after the switch",
+            f"release {deployment.release} of {deployment.app} answers {answer.status} {through}, after the switch",
             _text(answer.body),
         )
 

@@ -37,20 +37,45 @@ class Answer:
 def ask(path: str, url: str, host: str, scheme: str, timeout: float) -> Answer:
     """One GET, as nginx would send it. Raises OSError or http.client.HTTPException when there is no answer."""
     connection = UnixConnection(path, timeout)
+    headers = {"X-Forwarded-Proto": scheme, "X-Forwarded-For": "127.0.0.1"}
+    status, body = _get(connection, url, host, headers)
+    return Answer(status, body, connection.peer)
+
+
+def ask_nginx(url: str, host: str, scheme: str, timeout: float) -> Answer:
+    """One GET as a visitor of this host's nginx. The certificate is not what is asked about, so it is not checked."""
+    connection: http.client.HTTPConnection
+    if scheme == "https":
+        connection = _Tls(host, timeout)
+    else:
+        connection = http.client.HTTPConnection("127.0.0.1", 80, timeout=timeout)
+    status, body = _get(connection, url, host, {})
+    return Answer(status, body, 0)
+
+
+class _Tls(http.client.HTTPConnection):
+    """TLS to 127.0.0.1, with the site's own name in the handshake."""
+
+    def __init__(self, host: str, timeout: float) -> None:
+        super().__init__("127.0.0.1", 443, timeout=timeout)
+        self._name = host
+
+    def connect(self) -> None:
+        import ssl
+
+        super().connect()
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        self.sock = context.wrap_socket(self.sock, server_hostname=self._name)
+
+
+def _get(connection: http.client.HTTPConnection, url: str, host: str, headers: dict[str, str]) -> tuple[int, str]:
     try:
-        connection.request(
-            "GET",
-            url,
-            headers={
-                "Host": host,
-                "X-Forwarded-Proto": scheme,
-                "X-Forwarded-For": "127.0.0.1",
-                "User-Agent": "deploykit-health",
-                "Connection": "close",
-            },
-        )
+        fixed = {"Host": host, "User-Agent": "deploykit-health", "Connection": "close"}
+        connection.request("GET", url, headers={**fixed, **headers})
         response = connection.getresponse()
-        return Answer(response.status, response.read(65536).decode("utf-8", "replace"), connection.peer)
+        return response.status, response.read(65536).decode("utf-8", "replace")
     finally:
         connection.close()
 

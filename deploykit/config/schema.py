@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from deploykit.config import models
@@ -19,6 +20,8 @@ def schema() -> dict[str, Any]:
     _tidy(made)
     _tidy(definitions)
     properties = definitions["AppTable"]["properties"]
+    for each in dataclasses.fields(models.AppTable):  # pydantic loses it beside a default that is a table
+        properties[each.name].setdefault("description", each.metadata["description"])
     made["properties"]["apps"]["propertyNames"] = {"pattern": "^[a-z][a-z0-9-]{0,30}$"}
     made["properties"]["hosts"]["propertyNames"] = {"pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"}
     properties["env"]["propertyNames"] = {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}

@@ -47,10 +47,14 @@ def module(path: str, content: bytes) -> Module:
         elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load) and _is_environ(node.value):
             _needs(found, _text(node.slice), True)
         elif isinstance(node, ast.Compare) and any(isinstance(sign, ast.In | ast.NotIn) for sign in node.ops):
-            if any(_is_environ(each) for each in node.comparators):
+            if any(_is_environ(each) or (isinstance(each, ast.Name) and each.id == "env") for each in node.comparators):
                 guarded.add(_text(node.left))
         elif isinstance(node, ast.Call):
             _call(found, node)
+            if isinstance(node.func, ast.Attribute | ast.Name) and _last(node.func) == "Env":  # django-environ's scheme
+                for each in node.keywords:
+                    _needs(found, each.arg or "", False)
+                    guarded |= {each.arg or ""} if isinstance(each.value, ast.Tuple) else set()
     for name in guarded & found.env.keys():
         found.env[name] = False
     return found
@@ -68,6 +72,10 @@ def _assign(found: Module, target: ast.expr, value: ast.expr) -> None:
         found.settings = _text(value) or found.settings
 
 
+def _last(node: ast.Attribute | ast.Name) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else node.id
+
+
 def _text(node: ast.expr | None) -> str:
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
 
@@ -79,8 +87,9 @@ def _is_environ(node: ast.expr) -> bool:
 
 
 def _needs(found: Module, name: str, needed: bool) -> None:
+    """Notes a reading. One that does without the variable shows that it may be missing."""
     if _VARIABLE.fullmatch(name):
-        found.env[name] = found.env.get(name, False) or needed
+        found.env[name] = found.env.get(name, True) and needed
 
 
 def _call(found: Module, node: ast.Call) -> None:
@@ -106,9 +115,6 @@ def _call(found: Module, node: ast.Call) -> None:
         elif function.attr == "config" and isinstance(function.value, ast.Name) and "database_url" in function.value.id:
             named = next((_text(each.value) for each in node.keywords if each.arg == "env"), first)
             _needs(found, named or "DATABASE_URL", not default)
-        elif function.attr == "Env":
-            for each in node.keywords:
-                _needs(found, each.arg or "", not isinstance(each.value, ast.Tuple))
     elif isinstance(function, ast.Name):
         if function.id in ("env", "config"):
             _needs(found, first, not default)
