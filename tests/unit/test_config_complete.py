@@ -19,7 +19,8 @@ from deploykit.errors import ConfigError, DeploykitError
 DJANGO = {
     "manage.py": 'import os\nos.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")\n',
     "config/__init__.py": "",
-    "config/settings.py": 'STATIC_URL = "static/"\nMEDIA_URL = "/uploads/"\nWSGI_APPLICATION = "config.wsgi.application"\n',
+    "config/settings.py": 'STATIC_URL = "static/"\nMEDIA_URL = "/uploads/"\n'
+    'WSGI_APPLICATION = "config.wsgi.application"\n',
     "config/wsgi.py": "",
     "config/asgi.py": "",
     "requirements.txt": "django==5.2\n",
@@ -87,7 +88,8 @@ def test_media_only_when_the_settings_mention_it() -> None:
 
 def test_environment() -> None:
     found = done(
-        'database = { env = "X" }\n[apps.blog.env]\nA = "a ${app.name} $${b}"\nB = { secret = "B" }\nC = { env = "X" }\n'
+        'database = { env = "X" }\n[apps.blog.env]\nA = "a ${app.name} $${b}"\n'
+        'B = { secret = "B" }\nC = { env = "X" }\n'
     )
     assert dict(found.env) == {"A": "a ${app.name} $${b}", "B": HostSecret("B"), "C": Secret("x://from outside")}
     assert found.env["C"] == Secret("x://from outside") and "x://from outside" not in repr(found)
@@ -266,7 +268,8 @@ def test_resolve_reports_everything_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         resolve(read(text), {}, run)
     assert [(each.table, each.key) for each in caught.value.problems] == [
-        ("apps.blog.env", "A"), ("apps.blog.env", "B"), ("apps.blog.env", "C"), ("apps.blog", "database"), ("apps.other.env", "Z"),
+        ("apps.blog.env", "A"), ("apps.blog.env", "B"), ("apps.blog.env", "C"), ("apps.blog", "database"),
+        ("apps.other.env", "Z"),
     ]  # fmt: skip
     assert "show failed with 1: no such entry" in str(caught.value)
     with pytest.raises(ConfigError) as caught:

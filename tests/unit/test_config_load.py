@@ -46,7 +46,8 @@ def test_smallest_app_has_every_default() -> None:
     assert (entry.database.kind, entry.database.name) == ("postgres", "blog")
     assert entry.redis is None and entry.nginx and entry.keep == 5 and entry.env == {}
     assert (entry.web.workers, entry.web.threads, entry.web.timeout, entry.web.max_body) == (0, 2, 30, 20)
-    assert entry.settings is entry.root is entry.requirements is entry.static is entry.media is None
+    assert entry.settings is None and entry.root is None and entry.requirements is None
+    assert entry.static is None and entry.media is None
 
 
 def test_everything_that_may_be_said() -> None:

@@ -74,10 +74,13 @@ def test_settings_for_production_are_preferred() -> None:
         "manage.py": manage("mysite.settings.dev"),
         "mysite/__init__.py": "",
         "mysite/settings/__init__.py": "",
-        "mysite/settings/base.py": 'STATIC_URL = "/static/"\nMEDIA_ROOT = "x"\nMEDIA_URL = "/media/"\nROOT_URLCONF = "mysite.urls"\n'
-        'WSGI_APPLICATION = "mysite.wsgi.application"\nDATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3"}}\n',
+        "mysite/settings/base.py": 'STATIC_URL = "/static/"\nMEDIA_ROOT = "x"\nMEDIA_URL = "/media/"\n'
+        'ROOT_URLCONF = "mysite.urls"\n'
+        'WSGI_APPLICATION = "mysite.wsgi.application"\n'
+        'DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3"}}\n',
         "mysite/settings/dev.py": "from .base import *\nimport os\nos.environ['DEV_ONLY']\n",
-        "mysite/settings/production.py": "from .base import *\ntry:\n    from .local import *\nexcept ImportError:\n    pass\n",
+        "mysite/settings/production.py": "from .base import *\n"
+        "try:\n    from .local import *\nexcept ImportError:\n    pass\n",
         "mysite/wsgi.py": manage("mysite.settings.dev"),
         "requirements.txt": "Django>=5\nwagtail\n",
     }

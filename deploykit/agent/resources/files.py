@@ -65,10 +65,11 @@ def _read(path: str) -> tuple[str, os.stat_result]:
             raise
         found = os.lstat(path)
         return disk.described(found, path), found
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(descriptor)
+        return disk.described(found, path), found
     with open(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            return disk.described(found, path), found
         if found.st_size > _LARGEST:
             return f"({found.st_size} bytes)", found
         content = file.read()

@@ -84,7 +84,7 @@ def installed() -> dict[str, str]:
     with open(_STATUS, "rb") as file:
         content = file.read()
     found: dict[str, str] = {}
-    for name, status in re.findall(rb"^Package: (\S+)\nStatus: \S+ \S+ (\S+)$", content, re.MULTILINE):
+    for name, status in re.findall(rb"^Package: (\S+)\n(?:\S+: .*\n)*?Status: \S+ \S+ (\S+)$", content, re.MULTILINE):
         word = status.decode()
         if word in ("triggers-awaited", "triggers-pending"):
             word = "installed"  # unpacked and configured; only a trigger of another package is outstanding

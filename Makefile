@@ -1,0 +1,55 @@
+# On a fresh Debian or Ubuntu machine: `make demo` shows deploykit at work, `make test` proves it. Both install what they need.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=DEPLOYKIT_TEST_PREFIX)
+# Test hosts of this run, so that only these are cleaned up after it. At most 6 letters.
+export DEPLOYKIT_TEST_PREFIX ?= t
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-down test test-fast test-hosts lint clean
+
+help: ## Show what can be made
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends python3-venv ca-certificates; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.made pyproject.toml
+	@echo "installing deploykit into $(VENV)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.developed: $(VENV)/.installed
+	@echo "installing the tools of the tests"
+	@command -v curl >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends curl ca-certificates; }
+	@$(BIN)/pip install --quiet --disable-pip-version-check --group dev
+	@touch $@
+
+demo: $(VENV)/.installed ## Boot a throw-away host, deploy three Django apps to it, prove it
+	@$(SUDO) $(BIN)/python examples/demo.py
+
+demo-down: $(VENV)/.installed ## Throw the demo's host away
+	@$(SUDO) $(BIN)/fab sandbox down
+
+test: lint test-fast test-hosts ## Everything, real hosts included (root on Debian or Ubuntu)
+
+lint: $(VENV)/.developed ## Style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test-fast: $(VENV)/.developed ## Tests that need no host
+	$(BIN)/pytest tests/unit tests/agent tests/examples -n 2
+
+test-hosts: $(VENV)/.developed ## Tests on real machines, booted here
+	$(SUDO) $(BIN)/python -c 'from deploykit import sandbox; sandbox.prepare(print)'
+	$(SUDO) $(BIN)/pytest tests/hosts -n 2 --dist loadfile --durations 15
+
+clean: ## Remove what was made here
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
