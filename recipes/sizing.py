@@ -50,7 +50,7 @@ def sizes(facts: Facts, apps: Sequence[App]) -> Sizes:
     """Shares the host's memory among its apps; what the user has set stays as set. Warnings are sentences."""
     memory = next((size for size in _SOLD if facts.memory <= size), facts.memory)
     database = _postgres(memory)
-    caches = {app.name: app.redis.memory or _between(16, memory // 32, 256) for app in apps if app.redis is not None}
+    caches = {app.name: app.redis.memory or _between(16, memory // 64, 256) for app in apps if app.redis is not None}
 
     fixed = SYSTEM + len(apps) * MASTER + sum(caches.values()) + len(caches) * REDIS
     if any(app.database.kind == "postgres" for app in apps):

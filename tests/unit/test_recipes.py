@@ -154,7 +154,7 @@ def test_redis_is_the_apps_alone() -> None:
     assert found["service redis-server.service"].wanted() == {"running": False, "enabled": False}
     assert isinstance(found["service redis-server@memories.service"], Service)
     config = text(found, "/etc/deploykit/redis-memories.conf")
-    assert "port 0\n" in config and "unixsocketperm 700\n" in config and "maxmemory 64mb\n" in config
+    assert "port 0\n" in config and "unixsocketperm 700\n" in config and "maxmemory 32mb\n" in config
     assert "User=memories\n" in text(found, "/etc/systemd/system/redis-server@memories.service.d/deploykit.conf")
 
 
