@@ -13,12 +13,13 @@ from pathlib import Path
 from types import ModuleType
 
 from deploykit import recipes as ours
-from deploykit.agent.deployment import Deployment
-from deploykit.agent.resource import Render, Resource
+from deploykit.agent.resource import Note, Render, Resource
 from deploykit.agent.values import Facts, Host
 from deploykit.errors import DeploykitError
 
-Recipe = Callable[[Host, Facts, Render], Iterator["Resource | Deployment"]]
+Recipe = Callable[[Host, Facts, Render], Iterator[Resource]]
+#: A recipe module may also have `notes(host, facts)`: what it has to say about its choices.
+Notes = Callable[[Host, Facts], Iterator[Note]]
 
 
 def project_recipes(project: Path) -> Path | None:
@@ -28,8 +29,11 @@ def project_recipes(project: Path) -> Path | None:
     return folder if folder.is_dir() and folder.resolve() != own else None
 
 
-def recipes(host: Host, project: Path) -> list[tuple[str, Recipe]]:
-    """The recipes of a host in order: ours (each replaced by the project's of that name), then the host's own."""
+def recipes(host: Host, project: Path) -> list[tuple[str, Recipe, Notes | None]]:
+    """(name, recipe, notes) of each recipe of a host in order.
+
+    Ours (each replaced by the project's of that name), the host's own before the apps' code, which comes last.
+    """
     folder = project_recipes(project)
     names = [*ours.ORDER[:-1], *host.recipes, ours.ORDER[-1]]  # the apps' code comes last
     found = []
@@ -44,7 +48,7 @@ def recipes(host: Host, project: Path) -> list[tuple[str, Recipe]]:
         recipe = getattr(module, "recipe", None)
         if not callable(recipe):
             raise DeploykitError("has no function recipe(host, facts, render)", str(module.__file__))
-        found.append((name, recipe))
+        found.append((name, recipe, getattr(module, "notes", None)))
     return found
 
 

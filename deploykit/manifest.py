@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deploykit.agent.deployment import Deployment
-from deploykit.agent.resource import Action, Conflict, Failed, Resource, encode
+from deploykit.agent.resource import Action, Conflict, Failed, Note, Resource, encode
 from deploykit.agent.values import Facts, Host
 from deploykit.catalogue import recipes
 from deploykit.errors import DeploykitError
@@ -23,7 +23,7 @@ class Manifest:
 
     resources: tuple[Resource, ...]
     deployments: tuple[Deployment, ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     def data(self) -> dict[str, Any]:
         """As it is sent to the agent (secrets in the clear: standard input only)."""
@@ -42,11 +42,13 @@ def build(host: Host, facts: Facts, project: Path) -> Manifest:
     render = renderer(project)
     origin: dict[str, str] = {}
     found: dict[str, Resource] = {}
-    notes: list[str] = []
-    for name, recipe in recipes(host, project):
+    notes: list[Note] = []
+    for name, recipe, say in recipes(host, project):
         try:
             for each in recipe(host, facts, render):
                 _add(each, name, found, origin)
+            if say is not None:
+                notes += say(host, facts)
         except Failed as failure:
             raise DeploykitError(failure.what, f"host {host.name}", failure.todo or failure.detail) from None
         except Conflict as conflict:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from deploykit import source
+from deploykit.agent.resource import Note
 from deploykit.agent.values import Facts
 from deploykit.bundle import Bundle, bundle
 from deploykit.config.project import HostEntry, Project
@@ -48,6 +49,7 @@ class Outcome:
     plan: Event = field(default_factory=dict)
     deployed: list[Event] = field(default_factory=list)
     answer: Event = field(default_factory=dict)
+    notes: tuple[Note, ...] = ()
     error: DeploykitError | None = None
 
 
@@ -101,8 +103,6 @@ class Session:
                 if facts is None or manifest is None:
                     facts = self._ask_facts()
                     manifest = self._manifest(facts, without)
-                for note in manifest.notes:
-                    self._show.event(self._entry.name, {"event": "note", "text": note})
                 request = {
                     "operation": operation,
                     **manifest.data(),
@@ -119,6 +119,7 @@ class Session:
                     else:
                         self._take(event, outcome)
                 if facts is None:
+                    outcome.notes = manifest.notes
                     return outcome
         raise DeploykitError("the host says of itself something else each time", f"host {self._entry.name}")
 
@@ -151,9 +152,13 @@ class Session:
 
     def _manifest(self, facts: Facts, without: Sequence[str]) -> Manifest:
         from deploykit.config import complete
+        from deploykit.detect import check_python
 
         names = [app.name for app in self._project.apps_of(self._entry) if app.name not in without]
         host = complete(self._project, self._entry, self._trees, names)
+        for app in host.apps:
+            if not app.python.version:
+                check_python(app.python.requires, facts.python, f"[apps.{app.name}] on host {self._entry.name}")
         return build(host, facts, self._project.folder)
 
     def _known_facts(self) -> Facts | None:

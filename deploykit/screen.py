@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from deploykit.agent.resource import Note
 from deploykit.errors import DeploykitError
 from deploykit.remote import Event
 
@@ -160,9 +161,6 @@ class Screen:
         if self._progress is not None and row in self._rows:
             self._progress.remove_task(self._rows.pop(row))
 
-    def _on_note(self, host: str, event: Event) -> None:
-        self.line(f"note: {event['text']}", "yellow", host)
-
     def _on_ended(self, host: str, event: Event) -> None:
         at = moment(event["at"]) if event["at"] else "earlier"
         how = {True: "ended well", False: "failed", None: "was cut short; this run finishes it"}[event["ok"]]
@@ -241,6 +239,14 @@ class Screen:
         self._end_row(host)
 
     # -- results -------------------------------------------------------------------------------------------------
+
+    def notes(self, host: str, notes: Sequence[Note], *, warnings: bool = False) -> None:
+        """What recipes have to say; only their warnings, if so asked."""
+        for note in notes:
+            if note.warning:
+                self.line(f"warning: {note.text}", "yellow", host)
+            elif not warnings:
+                self.line(note.text, "dim", host)
 
     def plan(self, host: str, plan: Event) -> None:
         """A plan with its diffs and consequences."""

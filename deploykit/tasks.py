@@ -122,6 +122,7 @@ def deploy(context: Any, host: str = "", app: str = "", verbose: bool = False) -
     """Make the host as deploykit.toml says: what it needs, then the code of its apps."""
     show, outcomes = _converge(context, host, app, "apply", lambda many: Screen(several=many, verbose=verbose))
     for outcome in outcomes:
+        show.notes(outcome.host, outcome.notes, warnings=True)
         if outcome.ok and not outcome.changed:
             show.line("nothing to do", "green", outcome.host)
     _receipt(show, [outcome for outcome in outcomes if outcome.deployed])
@@ -162,6 +163,7 @@ def plan(context: Any, host: str = "", app: str = "", json: bool = False, verbos
         _print_json({each.host: {k: each.plan.get(k, []) for k in ("changes", "kept")} for each in outcomes})
     else:
         for outcome in outcomes:
+            show.notes(outcome.host, outcome.notes)
             if outcome.plan:
                 show.plan(outcome.host, outcome.plan)
     if failed:

@@ -9,10 +9,10 @@ from urllib.parse import unquote, urlsplit
 
 from deploykit.agent.deployment import SLOTS, Deployment, Health, Venv
 from deploykit.agent.envfile import EnvFile
-from deploykit.agent.resource import Failed, HostSecret, Render, Resource, Secret
+from deploykit.agent.resource import Failed, HostSecret, Note, Render, Resource, Secret
 from deploykit.agent.resources import Directory, File
 from deploykit.agent.values import REFERENCE, App, Facts, Host, Value
-from deploykit.recipes.python import UV
+from deploykit.recipes.python import UV, UV_ENVIRONMENT
 from deploykit.recipes.sizing import sizes
 
 WITH_ENV = "/usr/local/lib/deploykit/with-env"
@@ -28,6 +28,24 @@ def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
     workers = sizes(facts, host.apps).workers
     for app in host.apps:
         yield deployment(app, facts, render, workers[app.name])
+
+
+def notes(host: Host, facts: Facts) -> Iterator[Note]:
+    """How the host's memory is shared among its apps, and what does not fit."""
+    if not host.apps:
+        return
+    shared = sizes(facts, host.apps)
+    by_count: dict[int, list[str]] = {}
+    for name, count in shared.workers.items():
+        by_count.setdefault(count, []).append(name)
+    each = "; ".join(f"{count} web workers for {', '.join(names)}" for count, names in sorted(by_count.items()))
+    parts = [each]
+    if any(app.database.kind == "postgres" for app in host.apps):
+        parts.append(f"PostgreSQL {shared.postgres.shared_buffers} MiB of shared buffers")
+    parts += [f"Redis of {name} at most {size} MiB" for name, size in shared.redis.items()]
+    yield Note(f"{facts.memory} MiB of memory: {'; '.join(parts)}; about {shared.needed} MiB at the busiest")
+    for warning in shared.warnings:
+        yield Note(warning, warning=True)
 
 
 def deployment(app: App, facts: Facts, render: Render, workers: int) -> Deployment:
@@ -56,9 +74,10 @@ def deployment(app: App, facts: Facts, render: Render, workers: int) -> Deployme
 def _venv(app: App, facts: Facts) -> Venv:
     extra = ("gunicorn", "uvicorn-worker") if app.web.interface == "asgi" else ("gunicorn",)
     python = app.python.version or "/usr/bin/python3"
-    version = app.python.version or facts.python
+    # Of the system's own only the minor version counts: a security update must not rebuild every virtualenv.
+    version = app.python.version or ".".join(facts.python.split(".")[:2])
     key = _name(app.python.digest, version, facts.system, facts.version, facts.architecture, *extra)
-    return Venv(key, UV, python, app.python.kind, app.python.files, extra)
+    return Venv(key, UV, tuple(UV_ENVIRONMENT.items()), python, app.python.kind, app.python.files, extra)
 
 
 def _name(*parts: str) -> str:
@@ -113,6 +132,11 @@ def environment(app: App, release: str) -> dict[str, Value]:
         "DJANGO_SETTINGS_MODULE": app.settings,
         "SECRET_KEY": HostSecret("SECRET_KEY", make=50),
         "ALLOWED_HOSTS": names_as_text(names, "app.domains"),
+        "CSRF_TRUSTED_ORIGINS": ",".join(
+            f"{scheme}://{domain}"
+            for domain in app.domains
+            for scheme in (("https",) if app.tls else ("http", "https"))
+        ),
         "STATIC_ROOT": names_as_text(names, "static.root"),
         "MEDIA_ROOT": names_as_text(names, "media.root"),
         "PYTHONUNBUFFERED": "1",

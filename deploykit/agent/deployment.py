@@ -24,6 +24,7 @@ class Venv:
 
     key: str
     uv: str  # path of the uv program
+    environment: tuple[tuple[str, str], ...]  # what uv needs to know on this host
     python: str  # version or path that uv understands
     kind: str  # as values.Python.kind
     files: tuple[str, ...]  # relative to the source's top

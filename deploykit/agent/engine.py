@@ -142,7 +142,7 @@ def examine_deployment(deployment: Deployment) -> Change | None:
     if observed is None:
         first = Difference("release", None, f"{deployment.release} ({deployment.label})")
         return Change(deployment.key, "create", (first,), (f"start {deployment.app}",), deployment.app)
-    differences = compare(wanted, observed)
+    differences = _telling(compare(wanted, observed))
     if not differences:
         return None
     slot = live(deployment.app) or "a"
@@ -153,6 +153,18 @@ def examine_deployment(deployment: Deployment) -> Change | None:
             each for each in differences if each.name not in ("live", "code") and not _same(each.old, each.new, names)
         )
     return Change(deployment.key, "change", differences, (f"restart {deployment.app}",), deployment.app)
+
+
+def _telling(differences: tuple[Difference, ...]) -> tuple[Difference, ...]:
+    """Without "the secret content differs" where single variables say so already."""
+    names = [each.name for each in differences]
+
+    def said(difference: Difference) -> bool:
+        file = difference.name.removesuffix("content")
+        hidden = isinstance(difference.new, Secret) and file != difference.name
+        return hidden and any(name.startswith(file) and name != difference.name for name in names)
+
+    return tuple(each for each in differences if not said(each))
 
 
 def _renamings(deployment: Deployment, before: str) -> list[tuple[str, str]]:

@@ -27,7 +27,7 @@ def read() -> Facts:
         architecture=os.uname().machine,
         memory=_limited(memory),
         processors=len(os.sched_getaffinity(0)),
-        python=f"{sys.version_info.major}.{sys.version_info.minor}",
+        python=".".join(map(str, sys.version_info[:3])),
     )
 
 

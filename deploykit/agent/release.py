@@ -129,13 +129,12 @@ def install(deployment: Deployment, tell: Tell) -> None:
     venv.mkdir(mode=0o750)
     shutil.chown(venv, user, user)
     env = {
+        **dict(want.environment),
         "HOME": f"/srv/{user}/home",
         "VIRTUAL_ENV": str(venv),
         "UV_PROJECT_ENVIRONMENT": str(venv),
         "UV_LINK_MODE": "copy",  # the cache is the app's, the virtualenv becomes root's
         "UV_COMPILE_BYTECODE": "1",  # the app cannot write there later
-        "UV_PYTHON_INSTALL_DIR": "/opt/deploykit/pythons",
-        "UV_NO_PROGRESS": "1",
     }
     top = deployment.folder / "code"
 

@@ -109,6 +109,14 @@ class Resource(ABC):
         raise NotImplementedError
 
 
+@dataclass(frozen=True)
+class Note:
+    """What a recipe has to say about its choices: shown in a plan; a warning is shown at a deploy, too."""
+
+    text: str
+    warning: bool = False
+
+
 Render = Callable[..., str]
 """`render("nginx/site.conf.j2", app=app)` -> text; raises on a name that the template uses and nobody gave."""
 
@@ -153,6 +161,7 @@ __all__ = [
     "Failed",
     "HostSecret",
     "NotYet",
+    "Note",
     "Render",
     "Resource",
     "Secret",

@@ -30,7 +30,7 @@ class Facts:
     architecture: str  # as `uname -m` says: "x86_64", "aarch64"
     memory: int  # MiB of RAM
     processors: int
-    python: str  # version of /usr/bin/python3, "3.11"
+    python: str  # version of /usr/bin/python3, "3.11.2"
     ipv6: bool = True  # whether the kernel knows IPv6: /proc/net/if_inet6 is there
 
 
@@ -81,6 +81,7 @@ class Python:
     kind: str = "none"
     files: tuple[str, ...] = ()
     digest: str = ""
+    requires: str = ""  # requires-python of its pyproject.toml
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,7 @@ class _App:
                 'requirements = "requirements.txt"',
             )
         python = requirements.python(self.tree, entry.python, files)
+        python = replace(python, requires=found.requires_python)
         if entry.python:
             self.python(found)
         if self.problems:

@@ -115,7 +115,7 @@ def candidates(names: Sequence[str]) -> dict[str, str]:
         _update()
     done = run(("apt-cache", "policy", *names), check=False)
     pairs = re.findall(r"^(\S+):\n(?:  .*\n)*?  Candidate: (\S+)$", done.stdout, re.MULTILINE)
-    return {name: version for name, version in pairs if version != "(none)"}
+    return {name: version for name, version in pairs if version != "(none)" and name in names}  # it takes patterns too
 
 
 def _mend() -> None:
