@@ -73,7 +73,7 @@ def sources(project: Project, entry: HostEntry) -> dict[str, source.Tree]:
 
 
 class Session:
-    """One host, connected: requests go over this one connection. The manifest is made while the connection is made."""
+    """One host: its requests go over one connection."""
 
     def __init__(self, project: Project, entry: HostEntry, show: Show) -> None:
         self._project = project
@@ -88,16 +88,11 @@ class Session:
     def converge(self, operation: str, only: Sequence[str] | None, without: Sequence[str] = ()) -> Outcome:
         """Plans or applies the project on this host. `only` names the apps whose code is meant, `without` such as leave."""
         outcome = Outcome(self._entry.name)
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            connecting = pool.submit(self._ssh.open)
-            try:
-                self._trees = sources(self._project, self._entry)
-                facts = self._known_facts()
-                manifest = self._manifest(facts, without) if facts else None
-            except BaseException:
-                connecting.add_done_callback(lambda _: self._ssh.close())
-                raise
-            connecting.result()
+        # All that can be wrong here is found before a connection is opened.
+        self._trees = sources(self._project, self._entry)
+        facts = self._known_facts()
+        manifest = self._manifest(facts, without) if facts else None
+        self._ssh.open()
         with contextlib.closing(self._ssh):
             for _ in range(3):
                 if facts is None or manifest is None:

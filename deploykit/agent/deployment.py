@@ -107,6 +107,8 @@ class Deployment(Resource):
             "release": self.release,
             "process": "RUNNING",
             "live": self.release,
+            "socket": f"{slot}.sock",
+            "boot": boot_text(self.app, slot),
             "environment": f"{self.app}.{slot}.env",
             "other slot": "",
             "code": "as released",
@@ -126,6 +128,8 @@ class Deployment(Resource):
             "release": release,
             "process": _process(self.app, slot),
             "live": _link(self.home / "live"),
+            "socket": _link(Path(f"/run/{self.app}/live.sock")),
+            "boot": _text(boot_file(self.app)),
             "environment": _link(Path(f"/etc/deploykit/{self.app}.env")),
             "other slot": stray(self.app, slot),
             "code": condition(self.app, release),
@@ -149,7 +153,27 @@ def _process(app: str, slot: str) -> str:
     except NotYet:
         return "supervisor does not run"
     # A process that was started a moment ago counts: it has answered its health check.
-    return "RUNNING" if found == "STARTING" else found
+    state = "RUNNING" if found == "STARTING" else found
+    if state == "RUNNING" and not Path(f"/run/{app}/{slot}.sock").exists():
+        return "RUNNING without its socket"
+    return state
+
+
+def boot_file(app: str) -> Path:
+    """The file by which the live socket is back after a reboot: /run is empty then (tmpfiles.d(5))."""
+    return Path(f"/etc/tmpfiles.d/deploykit-{app}-live.conf")
+
+
+def boot_text(app: str, slot: str) -> str:
+    """What that file says when `slot` is live."""
+    return f"# Written by deploykit at the last switch.\nL+ /run/{app}/live.sock - - - - {slot}.sock\n"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, ValueError):
+        return ""
 
 
 def _link(path: Path) -> str:

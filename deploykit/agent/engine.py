@@ -150,7 +150,9 @@ def examine_deployment(deployment: Deployment) -> Change | None:
     if before != deployment.release:
         names = _renamings(deployment, before)
         differences = tuple(
-            each for each in differences if each.name not in ("live", "code") and not _same(each.old, each.new, names)
+            each
+            for each in differences
+            if each.name not in ("live", "boot", "code") and not _same(each.old, each.new, names)
         )
     return Change(deployment.key, "change", differences, (f"restart {deployment.app}",), deployment.app)
 

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from deploykit.agent import paths, sockets, supervisord
-from deploykit.agent.deployment import SLOTS, Deployment, live, other, record
+from deploykit.agent.deployment import SLOTS, Deployment, boot_file, boot_text, live, other, record
 from deploykit.agent.process import forget, tail
 from deploykit.agent.resource import Failed
 
@@ -116,7 +116,7 @@ def switch(deployment: Deployment, slot: str) -> None:
     state = record(app)
     before = state["slots"].get(other(slot), "")
     # First what a reboot reads, last what nginx reads: at no point does a crash leave the two different and unseen.
-    boot(app, slot)
+    paths.write(boot_file(app), boot_text(app, slot), mode=0o644)
     _point(home / "live", f"releases/{deployment.release}")
     if before and before != deployment.release:
         _point(home / "previous", f"releases/{before}")
@@ -124,12 +124,6 @@ def switch(deployment: Deployment, slot: str) -> None:
     _point(Path(f"/run/{app}/live.sock"), f"{slot}.sock")
     state["live"] = slot
     paths.write_json(paths.APPS / f"{app}.json", state)
-
-
-def boot(app: str, slot: str) -> None:
-    """Which slot the live socket leads to after a reboot: /run is empty then."""
-    text = f"# Written by deploykit at the last switch.\nL+ /run/{app}/live.sock - - - - {slot}.sock\n"
-    paths.write(Path(f"/etc/tmpfiles.d/deploykit-{app}-live.conf"), text, mode=0o644)
 
 
 def claim(deployment: Deployment, slot: str) -> None:
@@ -170,10 +164,9 @@ def watch(deployment: Deployment, slot: str) -> None:
 def drain(app: str, slot: str, limit: float) -> None:
     """Waits until nobody is connected to a slot that is no longer live, at most `limit` seconds."""
     deadline = time.monotonic() + limit
-    quiet = 0
-    while quiet < 3 and time.monotonic() < deadline:  # a client that read the link just before the switch comes yet
+    # A client that read the link just before the switch is connected long since: the new release was watched meanwhile.
+    while sockets.connections(f"/run/{app}/{slot}.sock") and time.monotonic() < deadline:
         time.sleep(0.05)
-        quiet = quiet + 1 if sockets.connections(f"/run/{app}/{slot}.sock") == 0 else 0
 
 
 def clear(app: str, slot: str) -> None:
@@ -204,7 +197,7 @@ def retire(app: str) -> None:
         clear(app, slot)
     for path in (
         f"/etc/deploykit/{app}.env",
-        f"/etc/tmpfiles.d/deploykit-{app}-live.conf",
+        boot_file(app),
         f"/run/{app}/live.sock",
         f"/srv/{app}/live",
         f"/srv/{app}/previous",

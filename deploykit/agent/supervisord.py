@@ -17,6 +17,8 @@ from deploykit.agent.process import forget, remembered
 from deploykit.agent.resource import Failed, NotYet
 
 SOCKET = "/var/run/supervisor.sock"
+_BAD_NAME = 10  # the fault of a program that supervisor does not know
+_STOPPED = ("STOPPED", "EXITED", "FATAL", "UNKNOWN")
 
 
 class _Connection(http.client.HTTPConnection):
@@ -58,31 +60,27 @@ def add(program: str) -> None:
         _call("reloadConfig")
         _call("addProcessGroup", program)
     except xmlrpc.client.Fault as fault:
-        if fault.faultCode == 91:  # ALREADY_STARTED in upper layers means "already added"
-            return
         raise Failed(f"supervisor refuses the program {program}", fault.faultString) from None
     finally:
         forget()
 
 
 def remove(program: str) -> None:
-    """Stops a program (its own stop signal and time) and lets supervisor forget it; no-op when it is not there."""
+    """Stops a program (its own stop signal and time) and lets supervisor forget it; no-op when it is not there.
+
+    Asked for again and again instead of with supervisor's own `wait`: that answers up to a second late, for its loop
+    sleeps that long unless something wakes it, and each question does.
+    """
     try:
-        _call("stopProcessGroup", program, True)
+        _call("stopProcessGroup", program, False)
+        while _call("getProcessInfo", f"{program}:{program}")["statename"] not in _STOPPED:
+            time.sleep(0.03)
+        _call("removeProcessGroup", program)
     except xmlrpc.client.Fault as fault:
-        if fault.faultCode == 10:  # BAD_NAME: not there
-            forget()
-            return
-        raise Failed(f"supervisor cannot stop {program}", fault.faultString) from None
-    for _ in range(50):
-        try:
-            _call("removeProcessGroup", program)
-            break
-        except xmlrpc.client.Fault as fault:
-            if fault.faultCode == 10:
-                break
-            time.sleep(0.1)  # STILL_RUNNING for a moment after the stop was reported
-    forget()
+        if fault.faultCode != _BAD_NAME:
+            raise Failed(f"supervisor cannot stop {program}", fault.faultString) from None
+    finally:
+        forget()
 
 
 def reread() -> None:

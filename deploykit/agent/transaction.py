@@ -21,7 +21,7 @@ Stage = Callable[[str, str], None]
 Line = Callable[[str, str], None]
 
 #: Aspects that need no new process: links and leftovers are put right in place.
-_SETTLED_IN_PLACE = {"live", "environment", "other slot"}
+_SETTLED_IN_PLACE = {"live", "socket", "boot", "environment", "other slot"}
 
 
 def deploy(deployment: Deployment, listing: release.Listing | None, received: Path, stage: Stage, line: Line) -> None:
@@ -40,6 +40,7 @@ def deploy(deployment: Deployment, listing: release.Listing | None, received: Pa
     built = False
     old: Path | None = None
     try:
+        slots.claim(deployment, fresh)
         for resource in deployment.files(fresh):
             resource.change(resource.observe())
         commands = release.Commands(deployment, fresh, lambda text: line(app, text))
@@ -57,7 +58,6 @@ def deploy(deployment: Deployment, listing: release.Listing | None, received: Pa
             release.seal(deployment, listing)
         _migrate(deployment, commands, stage, line)
         stage(app, "start")
-        slots.claim(deployment, fresh)
         slots.start(deployment, fresh)
     except BaseException:
         slots.clear(app, fresh)
@@ -89,6 +89,8 @@ def deploy(deployment: Deployment, listing: release.Listing | None, received: Pa
 def settle(deployment: Deployment, current: str) -> None:
     """Puts links right and clears what an interrupted deploy left in the other slot."""
     slots.switch(deployment, current)
+    if all(each["release"] != deployment.release for each in record(deployment.app)["releases"]):
+        _remember(deployment)  # the deploy was killed between its switch and this
     slots.clear(deployment.app, other(current))
     prune(deployment)
 

@@ -1,0 +1,240 @@
+"""A project of a user's, deployed by `fab` as a user runs it, and the eyes that judge the host: curl, psql, ssh.
+
+Nothing here asks deploykit how things are, except where a test is about what deploykit says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deploykit import sandbox
+from deploykit.sandbox import Image, Sandbox
+
+from .conftest import unique
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+MEMORIES = "memories.example"
+LINKS = "links.example"
+READER = "reader.example"
+TITLES = {MEMORIES: "<title>Memories</title>", LINKS: "<title>Links</title>", READER: "<title>Reader</title>"}
+
+
+@contextlib.contextmanager
+def standing(suffix: str, image: Image) -> Iterator[Host]:
+    """A host that is thrown away at the end."""
+    name = unique(suffix)
+    try:
+        yield Host(sandbox.up(name, image=image))
+    finally:
+        sandbox.down(name)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What curl got: `code` is curl's own exit status (52: closed without a word), header names are lower-case."""
+
+    code: int
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode("utf-8", "replace")
+
+
+class Host:
+    """A sandbox, looked at from outside and by the system's own ssh."""
+
+    def __init__(self, box: Sandbox) -> None:
+        self.name = box.name
+        self.address = box.address
+
+    def run(self, *argv: str, check: bool = True, user: str = "") -> subprocess.CompletedProcess[str]:
+        """One program as root, or as `user` by runuser; words arrive as they are."""
+        words = ("runuser", "-u", user, "--", *argv) if user else argv
+        done = sandbox.run(self.name, *words, check=check, seconds=120)
+        return subprocess.CompletedProcess(words, done.returncode, *(
+            each.decode("utf-8", "replace") for each in (done.stdout, done.stderr)
+        ))  # fmt: skip
+
+    def said(self, *argv: str, user: str = "") -> str:
+        """What a program printed, without the last line break."""
+        return self.run(*argv, user=user).stdout.strip()
+
+    def sh(self, script: str) -> str:
+        """What a shell script printed; it ends at the first failure."""
+        return self.said("sh", "-ec", script)
+
+    def psql(self, database: str, statement: str) -> str:
+        return self.said("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", statement, user="postgres")
+
+    def pids(self) -> dict[str, str]:
+        """The main process of each service and of each app's gunicorn."""
+        units = self.sh("systemctl list-units --plain --no-legend --type=service 'redis-server@*' | cut -d' ' -f1")
+        script = "systemctl show --property=MainPID --value " + " ".join(
+            ("nginx.service", "supervisor.service", "postgresql@15-main.service", *units.split())
+        )
+        found = self.sh(script).split()
+        named = dict(zip(("nginx", "supervisor", "postgres", *units.split()), found, strict=True))
+        return {**named, **self.programs()}
+
+    def programs(self) -> dict[str, str]:
+        """supervisor's programs that run, and their pids."""
+        lines = self.run("supervisorctl", "status", check=False).stdout
+        return dict(re.findall(r"^(\S+) +RUNNING +pid (\d+)", lines, re.MULTILINE))
+
+    def curl(self, domain: str, path: str = "/", *options: str, bare: bool = False) -> Answer:
+        """Asks the host's port 80 by a domain; `bare` sends no such name, but the address."""
+        name = self.address if bare else domain
+        marker = b"\n--status--"
+        done = subprocess.run(
+            [
+                *("curl", "--silent", "--max-time", "30", "--noproxy", "*", "--dump-header", "/dev/stderr"),
+                *("--write-out", f"{marker.decode()}%{{http_code}}", "--resolve", f"{domain}:80:{self.address}"),
+                *(*options, f"http://{name}{path}"),
+            ],
+            capture_output=True,
+            check=False,
+        )
+        body, _, status = done.stdout.rpartition(marker)
+        lines = done.stderr.decode("latin-1").split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:]) if value}
+        return Answer(done.returncode, int(status or 0), headers, body)
+
+    def up(self, *domains: str, seconds: float = 0) -> None:
+        """Every site answers with its own page, at once or within `seconds`."""
+        for domain in domains or TITLES:
+            answer = eventually(lambda d=domain: self._own(d), seconds)  # type: ignore[misc]
+            assert answer, f"{domain}: {self.curl(domain)}"
+
+    def _own(self, domain: str) -> bool:
+        answer = self.curl(domain)
+        return answer.status == 200 and TITLES.get(domain, "") in answer.text
+
+    def refuses(self, domain: str) -> None:
+        """The connection is closed without a word: curl's 52."""
+        answer = self.curl(domain)
+        assert (answer.code, answer.status, answer.body) == (52, 0, b""), answer
+
+    def reboot(self) -> None:
+        sandbox.reboot(self.name)
+
+
+def eventually(true: Callable[[], Any], seconds: float) -> Any:
+    """What `true` gives once it gives something, or its last answer after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (found := true()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command of `fab` ended."""
+
+    status: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+    @property
+    def text(self) -> str:
+        return f"{self.stdout}\n{self.stderr}"
+
+
+@dataclass
+class Project:
+    """A folder with a deploykit.toml for one host, and the command line."""
+
+    folder: Path
+    host: Host
+    first: Ran | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        (self.folder / "fabfile.py").write_text("from deploykit.tasks import *\n")
+
+    def example(self, *names: str) -> None:
+        """Copies of the repository's own examples."""
+        rubbish = shutil.ignore_patterns("__pycache__", "*.pyc", "db.sqlite3*", "media", "staticfiles", ".venv")
+        for name in names:
+            shutil.copytree(REPOSITORY / "examples" / name, self.folder / "examples" / name, ignore=rubbish)
+
+    def demo(self, change: Callable[[str], str] = str) -> Project:
+        """The repository's own deploykit.toml and its three apps."""
+        self.example("memories", "links", "reader")
+        text = (REPOSITORY / "deploykit.toml").read_text()
+        assert "[hosts.sandbox]" in text
+        self.write(change(text.replace("[hosts.sandbox]", f"[hosts.{self.host.name}]")))
+        return self
+
+    @property
+    def toml(self) -> Path:
+        return self.folder / "deploykit.toml"
+
+    def write(self, text: str) -> None:
+        self.toml.write_text(text)
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        """Replaces one place in a file of the project."""
+        place = self.folder / path
+        text = place.read_text()
+        assert text.count(old) == 1, f"{old!r} is {text.count(old)} times in {path}"
+        place.write_text(text.replace(old, new))
+
+    def command(self, *arguments: str) -> tuple[list[str], dict[str, str]]:
+        """The argument list and environment of `fab ...`: nothing of this machine's user is in it."""
+        home = self.folder.parent / f"{self.folder.name}-home"
+        home.mkdir(exist_ok=True)
+        kept = {name: os.environ[name] for name in ("PATH", "LANG", "USER") if name in os.environ}
+        env = {**kept, "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+        return [sys.executable, "-m", "fabric", *arguments], env
+
+    def fab(self, *arguments: str, stdin: str = "") -> Ran:
+        """Runs `fab ...` in the project's folder to its end."""
+        argv, env = self.command(*arguments)
+        began = time.monotonic()
+        done = subprocess.run(
+            argv, input=stdin, capture_output=True, text=True, cwd=self.folder, env=env, timeout=400, check=False
+        )
+        return Ran(done.returncode, done.stdout, done.stderr, time.monotonic() - began)
+
+    def deploy(self, *arguments: str) -> Ran:
+        """A deploy that must go well."""
+        ran = self.fab("deploy", *arguments)
+        assert ran.status == 0, ran.text
+        return ran
+
+    def changes(self) -> list[dict[str, Any]]:
+        """The changes that `fab plan --json` tells; its exit status must fit."""
+        ran = self.fab("plan", "--json")
+        assert ran.status in (0, 2), ran.text
+        found: list[dict[str, Any]] = json.loads(ran.stdout)[self.host.name]["changes"]
+        assert (ran.status == 2) == bool(found), ran.text
+        return found
+
+    def settled(self) -> None:
+        """`fab plan` has nothing to do, and says so."""
+        ran = self.fab("plan")
+        assert (ran.status, ran.stdout.strip(), ran.stderr.strip()) == (0, "nothing to do", ""), ran.text
+
+
+def named(changes: list[dict[str, Any]]) -> set[str]:
+    """What a plan names: the keys, and for an app also each aspect that differs, as "app x: aspect"."""
+    found = {change["key"] for change in changes}
+    for change in changes:
+        if change["key"].startswith("app "):
+            found |= {f"{change['key']}: {each['name']}" for each in change["differences"]}
+    return found
