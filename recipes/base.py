@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from deploykit.agent.resource import Render, Resource
+from deploykit.agent.resource import Failed, Render, Resource
 from deploykit.agent.resources import Directory, File, Package, User
 from deploykit.agent.values import App, Facts, Host
 from deploykit.recipes import postgres
@@ -20,6 +20,8 @@ def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
     """The base of any host, and each app's user and folders."""
     yield from postgres.early(host, facts)  # before any package: all packages are installed at once
 
+    if reason := supported(facts):
+        raise Failed(reason)
     yield Package("ca-certificates")
     yield Package("tzdata")  # minimal images lack it, and Django's TIME_ZONE needs it (zoneinfo has no other source)
 

@@ -123,6 +123,8 @@ def _build(deployment: Deployment, commands: release.Commands, stage: Stage) -> 
     if settings["STATIC_ROOT"] and settings["staticfiles"]:
         stage(app, "static files")
         commands.python("manage.py", "collectstatic", "--noinput", "--verbosity", "0")
+        # Django sets the mode of each folder it makes, without the set-group-id bit that would hand www-data on.
+        run(["chown", "-R", "-h", f"{app}:www-data", str(static)])
         run(["chmod", "-R", "u=rwX,g=rX,o=", str(static)])
 
 
