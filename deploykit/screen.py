@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 _SIGNS = {"create": ("+", "green"), "change": ("~", "yellow"), "remove": ("-", "red"), "run": ("*", "cyan")}
+#: Lines of detail after which the first line of an error may be out of sight.
+_SCREENFUL = 15
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -41,6 +43,7 @@ class Screen:
         self._progress: Progress | None = None
         self._rows: dict[str, TaskID] = {}
         self._plans: dict[str, Event] = {}
+        self._counted: set[str] = set()
         self._began = time.monotonic()
         self._terminal = sys.stdout.isatty() and not quiet
         self._console: Console | None = None
@@ -137,7 +140,7 @@ class Screen:
         if not self._terminal:
             return
         if self._progress is None:
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+            from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
             from rich.progress import TimeElapsedColumn as Elapsed
             from rich.table import Column
 
@@ -145,7 +148,7 @@ class Screen:
                 SpinnerColumn(),
                 TextColumn("{task.fields[row]}", table_column=Column(width=14), markup=False),
                 BarColumn(bar_width=20),
-                MofNCompleteColumn(),
+                TextColumn("{task.fields[count]}", justify="right", table_column=Column(width=7), markup=False),
                 Elapsed(),
                 TextColumn("{task.description}", table_column=Column(no_wrap=True, ratio=1), markup=False),
                 console=self._rich(),
@@ -154,8 +157,10 @@ class Screen:
             )
             self._progress.start()
         if row not in self._rows:
-            self._rows[row] = self._progress.add_task(clean(text), total=total, row=row)
-        self._progress.update(self._rows[row], description=clean(text), advance=advance)
+            self._rows[row] = self._progress.add_task(clean(text), total=total, row=row, count="")
+        known = next(each for each in self._progress.tasks if each.id == self._rows[row])
+        count = f"{known.completed + advance:.0f}/{known.total:.0f}" if known.total else ""
+        self._progress.update(known.id, description=clean(text), advance=advance, count=count)
 
     def _end_row(self, row: str) -> None:
         if self._progress is not None and row in self._rows:
@@ -177,8 +182,13 @@ class Screen:
         self._plans[host] = event
 
     def _on_started(self, host: str, event: Event) -> None:
+        self._count(host)
+
+    def _count(self, host: str) -> None:
+        """How much there is to do, said once: before the sources are sent, or at the start."""
         changes = self._plans.get(host, {}).get("changes", [])
-        if changes:
+        if changes and host not in self._counted:
+            self._counted.add(host)
             counts = [
                 f"{sum(each['verb'] in verbs for each in changes)} to {word}"
                 for word, verbs in (
@@ -188,12 +198,14 @@ class Screen:
                 )
                 if any(each["verb"] in verbs for each in changes)
             ]
-            self.line(", ".join(counts), "bold", host)
+            self.line("plan: " + ", ".join(counts), "bold", host)
 
     def _on_want(self, host: str, event: Event) -> None:
+        self._count(host)
         if event["files"]:
-            size = f"{event['bytes'] / 2**20:.1f} MiB"
-            self.line(f"{event['app']}: sending {len(event['files'])} files, {size}", "", host)
+            mebibytes = event["bytes"] / 2**20
+            size = f"{mebibytes:.1f} MiB" if mebibytes >= 1 else f"{mebibytes * 1024:.0f} KiB"
+            self.line(f"{event['app']}: sending {number(len(event['files']), 'file')}, {size}", "", host)
 
     def _on_changing(self, host: str, event: Event) -> None:
         keys = event["key"].split(", ")
@@ -230,10 +242,13 @@ class Screen:
         for row in (host, event.get("app", "")):
             self._end_row(row)
         rest = [f"  {line}" for line in event["detail"].splitlines()]
+        first = f"error: host {host}: {event['what']}"
+        if len(rest) > _SCREENFUL:
+            rest += [first]  # else what happened has scrolled away
         rest += [f"  -> {event['todo']}"] if event["todo"] else []
         if self._progress is not None:
             self._progress.console.print()
-        self._complain(f"error: host {host}: {event['what']}", rest)
+        self._complain(first, rest)
 
     def _on_end(self, host: str, event: Event) -> None:
         self._end_row(host)
@@ -261,7 +276,8 @@ class Screen:
         if consequences:
             self.line("then: " + ", ".join(clean(name) for name in consequences), "cyan", host)
         if changes:
-            self.line(f"{len(changes)} changes; `fab deploy` makes them", "bold", host)
+            them = "makes it" if len(changes) == 1 else "makes them"
+            self.line(f"{number(len(changes), 'change')}; `fab deploy` {them}", "bold", host)
 
     def _change(self, host: str, change: dict[str, Any]) -> None:
         sign, style = _SIGNS.get(change["verb"], ("?", "magenta"))
@@ -288,10 +304,11 @@ class Screen:
         if self._quiet:
             return
         if self._terminal:
+            from rich import box
             from rich.table import Table
             from rich.text import Text
 
-            table = Table(title=title or None, title_justify="left")
+            table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
             for name in columns:
                 table.add_column(name)
             for row in rows:
@@ -305,6 +322,11 @@ class Screen:
         for line in lines:
             print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
         sys.stdout.flush()
+
+
+def number(count: int, word: str) -> str:
+    """ "1 change", "2 changes"."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
 def moment(seconds: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from deploykit.errors import DeploykitError
-from deploykit.screen import Screen, moment, span
+from deploykit.screen import Screen, moment, number, span
 
 __all__ = [
     "add_app",
@@ -39,6 +40,8 @@ def _command(**options: Any) -> Callable[[F], Any]:
         def run(*args: Any, **kwargs: Any) -> None:
             from deploykit.sandbox import SandboxError
 
+            if {"--help", "-h"} & {each for each in (*args, *kwargs.values()) if isinstance(each, str)}:
+                _help(options.get("name", function.__name__))
             try:
                 function(*args, **kwargs)
             except DeploykitError as error:
@@ -54,6 +57,11 @@ def _command(**options: Any) -> Callable[[F], Any]:
         return task(auto_shortflags=False, **options)(run)
 
     return decorate
+
+
+def _help(name: str) -> None:
+    """`fab sandbox --help`: Invoke takes it for the value of `action`, so the program is run anew with the words turned."""
+    os.execv(sys.executable, [sys.executable, sys.argv[0], "--help", name])
 
 
 def _names(text: str) -> list[str] | None:
@@ -204,28 +212,33 @@ def _show_status(show: Screen, name: str, answer: dict[str, Any]) -> None:
     )
     rows = []
     for app in answer["apps"]:
-        count = f"{app['process'].lower()}, {app['processes']} processes" if app["processes"] else app["process"]
+        up = f"{app['processes']}, up {span(app['uptime'])}" if app["uptime"] else ""
+        state = app["process"].lower()
         rows.append(
             [
                 app["app"],
                 f"{app['release']} ({app['label']})" if app["label"] else app["release"] or "none",
                 moment(app["at"]) if app["at"] else "",
-                f"{count}, up {span(app['uptime'])}" if app["uptime"] else count,
+                up if state == "running" and up else state,
                 f"{app['memory']} MiB",
                 f"{app['size']} MiB",
-                " ".join(each["release"] for each in reversed(app["releases"]) if each["release"] != app["release"]),
             ]
         )
     if rows:
-        show.table("", ["app", "release", "since", "processes", "memory", "disk", "earlier releases"], rows)
+        show.table("", ["app", "release", "since", "processes", "memory", "disk"], rows)
     else:
         show.line("no apps yet: `fab deploy` brings them")
+    for app in answer["apps"]:
+        earlier = [each for each in reversed(app["releases"]) if each["release"] != app["release"]]
+        if earlier:
+            kept = ", ".join(f"{each['release']} ({moment(each['at'])})" for each in earlier)
+            show.line(f"{app['app']} can go back to: {kept}")
     last = answer["journal"]
     if last:
         how = "ended well" if last["ok"] else "failed"
-        show.line(
-            f"last run: {last['operation']} by {last['who']} at {moment(last['at'])}, {last['changed']} changes, {how}"
-        )
+        what = "deploy" if last["operation"] == "apply" else last["operation"]
+        changes = number(last["changed"], "change")
+        show.line(f"last run: {what} by {last['who']} at {moment(last['at'])}, {changes}, {how}")
 
 
 @_command(

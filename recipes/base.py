@@ -18,10 +18,10 @@ __all__ = ["WWW", "recipe", "supported"]
 
 def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
     """The base of any host, and each app's user and folders."""
-    yield from postgres.early(host, facts)  # before any package: all packages are installed at once
-
     if reason := supported(facts):
         raise Failed(reason)
+    yield from postgres.early(host, facts)  # before any package: all packages are installed at once
+
     yield Package("ca-certificates")
     yield Package("tzdata")  # minimal images lack it, and Django's TIME_ZONE needs it (zoneinfo has no other source)
 

@@ -41,7 +41,7 @@ def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
     yield File(f"{WWW}/unavailable.html", render("nginx/unavailable.html.j2"))
     yield File(
         "/etc/nginx/conf.d/deploykit.conf",
-        render("nginx/deploykit.conf.j2", bucket=64 if longest < 48 else 128 if longest < 112 else 512),
+        render("nginx/deploykit.conf.j2", bucket=64 if longest <= 46 else 128 if longest <= 110 else 512),
         actions=(RELOAD,),
     )
     yield File("/etc/nginx/snippets/deploykit-server.conf", render("nginx/server.conf.j2", www=WWW), actions=(RELOAD,))

@@ -41,7 +41,7 @@ SELECT json_build_object(
 """
 
 
-@dataclass(frozen=True, kw_only=False)
+@dataclass(frozen=True)
 class Role(Resource):
     """A role that may log in and nothing more. It owns data, so no plan removes it."""
 
@@ -73,7 +73,7 @@ class Role(Resource):
         ask(self.major, 'DROP ROLE IF EXISTS :"name";', {"name": self.name})
 
 
-@dataclass(frozen=True, kw_only=False)
+@dataclass(frozen=True)
 class Database(Resource):
     """A database in UTF-8 that belongs to one role, and that no other may connect to. No plan removes it."""
 
@@ -121,7 +121,7 @@ class Database(Resource):
         ask(self.major, 'DROP DATABASE IF EXISTS :"name" WITH (FORCE);', {"name": self.name})
 
 
-@dataclass(frozen=True, kw_only=False)
+@dataclass(frozen=True)
 class Started(Resource):
     """What the running cluster must have been started with; a restart if it was started with something else.
 

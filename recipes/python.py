@@ -31,7 +31,7 @@ UV_ENVIRONMENT: dict[str, str] = {
 }
 
 
-@dataclass(frozen=True, kw_only=False)
+@dataclass(frozen=True)
 class Uv(Resource):
     """uv at one version, from PyPI: the distributions do not have it."""
 
@@ -77,7 +77,7 @@ class Uv(Resource):
         shutil.rmtree(f"{ROOT}/uv", ignore_errors=True)
 
 
-@dataclass(frozen=True, kw_only=False)
+@dataclass(frozen=True)
 class Interpreter(Resource):
     """A Python that is not the system's own: from the distribution where it has that one, else from uv's builds."""
 

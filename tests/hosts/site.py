@@ -6,6 +6,7 @@ Nothing here asks deploykit how things are, except where a test is about what de
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -81,15 +82,22 @@ class Host:
     def psql(self, database: str, statement: str) -> str:
         return self.said("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", statement, user="postgres")
 
+    @functools.cached_property
+    def major(self) -> str:
+        """The PostgreSQL that is installed."""
+        return self.said("ls", "/etc/postgresql")
+
+    @property
+    def cluster(self) -> str:
+        """PostgreSQL's service."""
+        return f"postgresql@{self.major}-main.service"
+
     def pids(self) -> dict[str, str]:
         """The main process of each service and of each app's gunicorn."""
-        units = self.sh("systemctl list-units --plain --no-legend --type=service 'redis-server@*' | cut -d' ' -f1")
-        script = "systemctl show --property=MainPID --value " + " ".join(
-            ("nginx.service", "supervisor.service", "postgresql@15-main.service", *units.split())
-        )
-        found = self.sh(script).split()
-        named = dict(zip(("nginx", "supervisor", "postgres", *units.split()), found, strict=True))
-        return {**named, **self.programs()}
+        caches = self.sh("systemctl list-units --plain --no-legend --type=service 'redis-server@*' | cut -d' ' -f1")
+        units = ["nginx.service", "supervisor.service", self.cluster, *caches.split()]
+        pids = self.said("systemctl", "show", "--property=MainPID", "--value", *units).split()
+        return {**dict(zip(units, pids, strict=True)), **self.programs()}
 
     def programs(self) -> dict[str, str]:
         """supervisor's programs that run, and their pids."""
@@ -154,6 +162,11 @@ class Ran:
     def text(self) -> str:
         return f"{self.stdout}\n{self.stderr}"
 
+    @property
+    def last(self) -> str:
+        """The last line of the output proper."""
+        return self.stdout.rstrip().rpartition("\n")[2]
+
 
 @dataclass
 class Project:
@@ -198,7 +211,7 @@ class Project:
         """The argument list and environment of `fab ...`: nothing of this machine's user is in it."""
         home = self.folder.parent / f"{self.folder.name}-home"
         home.mkdir(exist_ok=True)
-        kept = {name: os.environ[name] for name in ("PATH", "LANG", "USER") if name in os.environ}
+        kept = {name: os.environ[name] for name in ("PATH", "LANG", "USER", "PYTHONPATH") if name in os.environ}
         env = {**kept, "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
         return [sys.executable, "-m", "fabric", *arguments], env
 
@@ -228,7 +241,7 @@ class Project:
     def settled(self) -> None:
         """`fab plan` has nothing to do, and says so."""
         ran = self.fab("plan")
-        assert (ran.status, ran.stdout.strip(), ran.stderr.strip()) == (0, "nothing to do", ""), ran.text
+        assert (ran.status, ran.last, ran.stderr) == (0, "nothing to do", ""), ran.text
 
 
 def named(changes: list[dict[str, Any]]) -> set[str]:

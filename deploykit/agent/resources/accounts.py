@@ -16,7 +16,7 @@ from deploykit.agent.resources import disk
 _PEOPLE = 1000
 
 
-@dataclass(frozen=True, kw_only=False)
+@dataclass(frozen=True)
 class Group(Resource):
     """A system group. Left in place by a plan: files that stay would else belong to a number that is free again."""
 
@@ -42,7 +42,7 @@ class Group(Resource):
             run(("groupdel", self.name))
 
 
-@dataclass(frozen=True, kw_only=False)
+@dataclass(frozen=True)
 class User(Resource):
     """A system user with a group of the same name and no password. Its home is a path; a Directory makes it.
 

@@ -17,7 +17,7 @@ from deploykit.agent.secret import Secret
 _LARGEST = 4 << 20
 
 
-@dataclass(frozen=True, kw_only=False)
+@dataclass(frozen=True)
 class File(Resource):
     """A file with the whole of its content. Its folder must be there. Secret content is never shown."""
 
@@ -79,7 +79,7 @@ def _read(path: str) -> tuple[str, os.stat_result]:
         return f"({len(content)} bytes that are no text, SHA-256 {hashlib.sha256(content).hexdigest()})", found
 
 
-@dataclass(frozen=True, kw_only=False)
+@dataclass(frozen=True)
 class Directory(Resource):
     """A folder; what is in it is not its matter. Removed only when empty, otherwise left as it is."""
 
@@ -140,7 +140,7 @@ class Directory(Resource):
                 raise
 
 
-@dataclass(frozen=True, kw_only=False)
+@dataclass(frozen=True)
 class Link(Resource):
     """A symbolic link. Another link in its place is replaced in one step; a real file or folder never is."""
 
@@ -178,7 +178,7 @@ class Link(Resource):
             )
 
 
-@dataclass(frozen=True, kw_only=False)
+@dataclass(frozen=True)
 class Absent(Resource):
     """Nothing at a path: a file or link of the distribution's that must not be there. Folders only when empty.
 

@@ -46,7 +46,7 @@ _NETWORK = re.compile(
 _FULL = re.compile(r"No space left on device|You don't have enough free space")
 
 
-@dataclass(frozen=True, kw_only=False)
+@dataclass(frozen=True)
 class Package(Resource):
     """A package of the distribution, whatever its version. Never removed: something else may rely on it."""
 

@@ -17,7 +17,7 @@ _units: set[str] = set()
 _ENABLED = frozenset({"enabled", "enabled-runtime", "static", "alias", "generated", "indirect"})
 
 
-@dataclass(frozen=True, kw_only=False)
+@dataclass(frozen=True)
 class Service(Resource):
     """A unit of systemd, with its suffix ("nginx.service"): whether it runs now, and whether it starts at boot.
 
