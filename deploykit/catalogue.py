@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Iterator
+from importlib.machinery import PathFinder
+from importlib.util import module_from_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -68,8 +70,28 @@ def _theirs(name: str, folder: Path | None) -> ModuleType | None:
     if parent not in sys.path:
         sys.path.insert(0, parent)
     try:
+        _claim(parent)
         return importlib.import_module(f"recipes.{name}")
-    except Exception as error:  # noqa: BLE001 - whatever a project's recipe raises on import
+    except Exception as error:
         raise DeploykitError(
             f"the recipe cannot be imported: {type(error).__name__}: {error}", str(folder / f"{name}.py")
         ) from error
+
+
+def _claim(parent: str) -> None:
+    """Makes `recipes` the project's own package, whatever else of that name can be imported.
+
+    A folder without `__init__.py` would lose to any package on `sys.path` that has one: to ours in an editable install.
+    """
+    loaded = sys.modules.get("recipes")
+    if loaded is not None and f"{parent}/recipes" in list(loaded.__path__):
+        return
+    for name in [each for each in sys.modules if each == "recipes" or each.startswith("recipes.")]:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+    spec = PathFinder.find_spec("recipes", [parent])
+    assert spec is not None
+    package = module_from_spec(spec)
+    sys.modules["recipes"] = package
+    if spec.loader is not None:
+        spec.loader.exec_module(package)

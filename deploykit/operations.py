@@ -86,7 +86,7 @@ class Session:
         self._facts_file = _facts_file(where, self._ssh.user)
 
     def converge(self, operation: str, only: Sequence[str] | None, without: Sequence[str] = ()) -> Outcome:
-        """Plans or applies the project on this host. `only` names the apps whose code is meant, `without` such as leave."""
+        """Plans or applies the project here. `only` names the apps whose code is meant, `without` such as leave."""
         outcome = Outcome(self._entry.name)
         # All that can be wrong here is found before a connection is opened.
         self._trees = sources(self._project, self._entry)

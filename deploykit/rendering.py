@@ -27,7 +27,7 @@ def renderer(project: Path) -> Render:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - the texts are configuration files, not HTML
+        autoescape=False,
     )
 
     def render(template: str, **values: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import hashlib
 import json
@@ -148,10 +149,9 @@ class _Known:
         self._new: dict[str, list[object]] = {}
         self._total = 0
         self._hashed = False
-        try:
+        # A small source has none, and a damaged one is made anew.
+        with contextlib.suppress(OSError, ValueError):
             self._old = json.loads(self._place.read_bytes())
-        except (OSError, ValueError):
-            pass  # a small source has none, and a damaged one is made anew
 
     def entry(self, path: str, place: Path, status: os.stat_result) -> Entry:
         mark = [status.st_size, status.st_ino, status.st_ctime_ns, status.st_mtime_ns]

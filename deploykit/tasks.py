@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -60,7 +61,7 @@ def _command(**options: Any) -> Callable[[F], Any]:
 
 
 def _help(name: str) -> None:
-    """`fab sandbox --help`: Invoke takes it for the value of `action`, so the program is run anew with the words turned."""
+    """For `fab sandbox --help`: Invoke takes the word for the action, so the program runs anew, words turned."""
     os.execv(sys.executable, [sys.executable, sys.argv[0], "--help", name])
 
 
@@ -218,14 +219,14 @@ def _show_status(show: Screen, name: str, answer: dict[str, Any]) -> None:
             [
                 app["app"],
                 f"{app['release']} ({app['label']})" if app["label"] else app["release"] or "none",
-                moment(app["at"]) if app["at"] else "",
+                span(time.time() - app["at"]) if app["at"] else "",
                 up if state == "running" and up else state,
                 f"{app['memory']} MiB",
                 f"{app['size']} MiB",
             ]
         )
     if rows:
-        show.table("", ["app", "release", "since", "processes", "memory", "disk"], rows)
+        show.table("", ["app", "release", "live for", "processes", "memory", "disk"], rows)
     else:
         show.line("no apps yet: `fab deploy` brings them")
     for app in answer["apps"]:
@@ -264,7 +265,7 @@ def rollback(context: Any, app: str, host: str = "", release: str = "") -> None:
     help={"host": "the host", "app": "the app", "name": "the secret's name"}, positional=["action"], name="secrets"
 )
 def secrets_(context: Any, action: str, app: str, name: str = "", host: str = "") -> None:
-    """Keep secrets on the host: `secrets set|unset|list --app APP --name NAME`. The value comes from stdin or a prompt."""
+    """Keep secrets on the host: `secrets set|unset|list --app APP --name NAME`; the value is from stdin or a prompt."""
     from deploykit.operations import Session, each
 
     if action not in ("set", "unset", "list"):

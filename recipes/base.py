@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from deploykit.agent.resource import Failed, Render, Resource
-from deploykit.agent.resources import Directory, File, Package, User
+from deploykit.agent.resources import DataDirectory, Directory, File, Package, User
 from deploykit.agent.values import App, Facts, Host
 from deploykit.recipes import postgres
 from deploykit.recipes.systems import supported
@@ -40,15 +40,15 @@ def _app(app: App, render: Render) -> Iterator[Resource]:
     yield User(user, f"{app.home}/home", "/bin/bash", comment=comment, app=app.name)
 
     # 0711: who knows a path may pass through, nobody else may list. What is below decides who reads.
-    yield Directory(app.home, mode=0o711, app=app.name)
+    yield DataDirectory(app.home, mode=0o711, app=app.name)
     yield Directory(f"{app.home}/releases", mode=0o711, app=app.name)
     yield Directory(f"{app.home}/venvs", mode=0o711, app=app.name)
 
-    yield Directory(f"{app.home}/home", user, user, 0o700, app=app.name)
-    yield Directory(f"{app.home}/data", user, user, 0o750, app=app.name)
+    yield DataDirectory(f"{app.home}/home", user, user, 0o700, app=app.name)
+    yield DataDirectory(f"{app.home}/data", user, user, 0o750, app=app.name)
     if app.media is not None:
         # the set-group-id bit hands www-data on to every folder and file the app makes in it
-        yield Directory(f"{app.home}/media", user, WWW, 0o2750, app=app.name)
+        yield DataDirectory(f"{app.home}/media", user, WWW, 0o2750, app=app.name)
 
     # The sockets' folder is made now, and at every boot since /run is empty then.
     sockets = f"/run/{app.name}"

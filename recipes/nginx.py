@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 
 from deploykit.agent.resource import Action, Render, Resource
-from deploykit.agent.resources import Absent, Directory, File, Link, Package, Service
+from deploykit.agent.resources import Absent, Directory, File, Link, Package, SharedService
 from deploykit.agent.values import App, Facts, Host
 from deploykit.recipes.systems import system
 
@@ -57,7 +57,7 @@ def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
 
     for app in apps:
         yield from _site(app.name, render("nginx/site.conf.j2", app=app, **_words(app), **common), app.name)
-    yield Service("nginx.service")
+    yield SharedService("nginx.service")
 
 
 def _site(name: str, text: str, app: str = "") -> Iterator[Resource]:

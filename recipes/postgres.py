@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from deploykit.agent.process import remembered, run
 from deploykit.agent.resource import Action, Failed, NotYet, Render, Resource, State
-from deploykit.agent.resources import Directory, File, Package, Service
+from deploykit.agent.resources import Directory, File, Package, SharedService
 from deploykit.agent.values import Facts, Host
 from deploykit.recipes.sizing import sizes
 from deploykit.recipes.systems import system
@@ -236,8 +236,8 @@ def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
     text = render("postgres/deploykit.conf.j2", start=start, size=sizes(facts, host.apps).postgres)
     reload = Action("reload PostgreSQL", (("systemctl", "reload", cluster(major)),), check=readable(major))
     yield File(f"/etc/postgresql/{major}/main/conf.d/deploykit.conf", text, actions=(reload,))
-    yield Service("postgresql.service")  # stands for all clusters: starts them at boot
-    yield Service(cluster(major))
+    yield SharedService("postgresql.service")  # stands for all clusters: starts them at boot
+    yield SharedService(cluster(major))
     yield Started(major, start)
 
     for app in apps:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from deploykit.agent.resource import Action, Render, Resource
-from deploykit.agent.resources import REREAD, Directory, File, Package, Service
+from deploykit.agent.resources import REREAD, Directory, File, Package, Service, SharedService
 from deploykit.agent.values import App, Facts, Host
 from deploykit.recipes.sizing import sizes
 
@@ -35,11 +35,14 @@ def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
     if not apps:
         return
     yield Package("redis-server")
-    yield Service("redis-server.service", running=False, enabled=False)
+    yield SharedService("redis-server.service", running=False, enabled=False)
 
     memory = sizes(facts, host.apps).redis
     for app in apps:
-        restart = (REREAD, Action(f"restart {unit(app)}", (("systemctl", "restart", unit(app)),)))
+        restart = (
+            REREAD,
+            Action(f"restart {unit(app)}", (("systemctl", "restart", unit(app)),), needs=f"service {unit(app)}"),
+        )
         yield File(
             config(app),
             render("redis/redis.conf.j2", app=app, socket=socket(app), memory=memory[app.name]),

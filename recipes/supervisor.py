@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from deploykit.agent.resource import Render, Resource
-from deploykit.agent.resources import REREAD, Directory, File, Package, Service
+from deploykit.agent.resources import REREAD, Directory, File, Package, SharedService
 from deploykit.agent.values import Facts, Host
 
 _DROP_IN = "/etc/systemd/system/supervisor.service.d"
@@ -19,4 +19,4 @@ def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
     yield Directory(_DROP_IN)
     # how the service ends and begins again: it need not be restarted for that to count
     yield File(f"{_DROP_IN}/deploykit.conf", render("supervisor/service.conf.j2"), actions=(REREAD,))
-    yield Service("supervisor.service")
+    yield SharedService("supervisor.service")

@@ -127,7 +127,7 @@ def plan(manifest: Manifest) -> Plan:
         tuple(deployments),
         tuple(removals(before, wanted)),
         leaving,
-        tuple(action.name for action in pending.owed()),
+        tuple(action.name for action in pending.owed(wanted)),
         kept,
         tuple(problems),
     )
@@ -152,7 +152,8 @@ def examine_deployment(deployment: Deployment) -> Change | None:
         differences = tuple(
             each
             for each in differences
-            if each.name not in ("live", "boot", "code") and not _same(each.old, each.new, names)
+            if each.name == "release"
+            or (each.name not in ("live", "boot", "code") and not _same(each.old, each.new, names))
         )
     return Change(deployment.key, "change", differences, (f"restart {deployment.app}",), deployment.app)
 
@@ -182,7 +183,7 @@ def _renamings(deployment: Deployment, before: str) -> list[tuple[str, str]]:
 def _same(old: object, new: object, names: list[tuple[str, str]]) -> bool:
     old = old.reveal() if isinstance(old, Secret) else old
     new = new.reveal() if isinstance(new, Secret) else new
-    if not (isinstance(old, str) and isinstance(new, str)) or old == names[0][0]:
+    if not (isinstance(old, str) and isinstance(new, str)):
         return False
     for before, after in names:
         if before:
@@ -204,14 +205,16 @@ def apply(
     try:
         count += _remove(manifest, apps, tell)
         count += _change(manifest.resources, tell)
-        for action in list(pending.owed()):
+        wanted = {each.key for each in manifest.resources}
+        pending.forgive(wanted)
+        for action in list(pending.owed(wanted)):
             pending.settle(action, lambda name: tell({"event": "action", "name": name}))
             forget()
             count += 1
     except Failed as failure:
         tell(trouble(failure))
         return count, False
-    kept = [each for key, each in ours.items() if not each.removable and key not in {r.key for r in manifest.resources}]
+    kept = [each for key, each in ours.items() if not each.removable and key not in wanted]
     remember([*manifest.resources, *kept])
     done, failed = _deploy(manifest.chosen, listings, received, tell)
     count += done

@@ -27,6 +27,7 @@ def read() -> Facts:
         architecture=os.uname().machine,
         memory=_limited(memory),
         processors=len(os.sched_getaffinity(0)),
+        ipv6=Path("/proc/net/if_inet6").exists(),
         python=".".join(map(str, sys.version_info[:3])),
     )
 

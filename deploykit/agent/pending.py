@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,23 @@ def owe(resource: Resource) -> None:
         paths.write_json(place, record)
 
 
-def owed() -> Iterator[Action]:
-    """The actions that are due, in the order of their names."""
+def owed(wanted: Collection[str]) -> Iterator[Action]:
+    """The actions that are due, in the order of their files' names. `wanted` are the keys of the manifest's resources.
+
+    One that is about a resource which has left (restart a service that is gone) is due no more.
+    """
     for place in sorted(paths.PENDING.glob("*.json")):
         action = decode(paths.read_json(place, {})["action"])
-        if isinstance(action, Action):
+        if isinstance(action, Action) and (not action.needs or action.needs in wanted):
             yield action
+
+
+def forgive(wanted: Collection[str]) -> None:
+    """Forgets the actions that are due no more."""
+    due = {_place(action) for action in owed(wanted)}
+    for place in paths.PENDING.glob("*.json"):
+        if place not in due:
+            place.unlink()
 
 
 def settle(action: Action, tell: Callable[[str], None]) -> None:

@@ -76,7 +76,8 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Runs one program to its end, as `user` when given (setuid in the child: no sudo, no shell).
 
-    `env` is added to ours. `output` is called with each line as it comes (standard error included). `timeout` in seconds. Raises Failed with the last lines when `check`.
+    `env` is added to ours. `output` is called with each line as it comes (standard error included). `timeout` in
+    seconds. Raises Failed with the last lines when `check`.
     """
     environment = {**ENVIRONMENT, **(env or {})}
     identity: dict[str, object] = {}

@@ -65,6 +65,7 @@ class Action:
     name: str
     commands: tuple[tuple[str, ...], ...]
     check: tuple[str, ...] = ()
+    needs: str = ""  # key of a resource; when that has left the manifest, there is nothing to do any more
 
 
 @dataclass(frozen=True, kw_only=True)

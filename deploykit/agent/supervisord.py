@@ -13,7 +13,7 @@ import time
 import xmlrpc.client
 from typing import Any
 
-from deploykit.agent.process import forget, remembered
+from deploykit.agent.process import forget, remembered, run
 from deploykit.agent.resource import Failed, NotYet
 
 SOCKET = "/var/run/supervisor.sock"
@@ -35,10 +35,16 @@ class _Transport(xmlrpc.client.Transport):
 
 def _call(method: str, *arguments: Any) -> Any:
     proxy = xmlrpc.client.ServerProxy("http://localhost", transport=_Transport())
-    try:
-        return getattr(proxy.supervisor, method)(*arguments)
-    except (FileNotFoundError, ConnectionRefusedError):
-        raise NotYet("supervisor does not run") from None
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            return getattr(proxy.supervisor, method)(*arguments)
+        except (FileNotFoundError, ConnectionRefusedError):
+            # Its service counts as started some tenths of a second before its socket is there.
+            active = run(("systemctl", "is-active", "--quiet", "supervisor.service"), check=False).returncode == 0
+            if not active or time.monotonic() > deadline:
+                raise NotYet("supervisor does not run") from None
+        time.sleep(0.05)
 
 
 @remembered
@@ -53,6 +59,23 @@ def state(program: str) -> str:
     return str(found["statename"]) if found else "ABSENT"
 
 
+def wait(seconds: float = 10) -> None:
+    """Waits until supervisor answers: its socket is there about a second after its service was started."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            _call("getState")
+            return
+        except NotYet:
+            if time.monotonic() > deadline:
+                raise Failed(
+                    "supervisor does not answer on its socket",
+                    SOCKET,
+                    "`systemctl status supervisor` on the host says why; then deploy again",
+                ) from None
+            time.sleep(0.1)
+
+
 def add(program: str) -> None:
     """Starts a program whose configuration file was just written; one of that name is stopped first."""
     remove(program)
@@ -61,6 +84,8 @@ def add(program: str) -> None:
         _call("addProcessGroup", program)
     except xmlrpc.client.Fault as fault:
         raise Failed(f"supervisor refuses the program {program}", fault.faultString) from None
+    except NotYet:
+        raise Failed("supervisor does not run", todo="`systemctl status supervisor` on the host says why") from None
     finally:
         forget()
 
@@ -79,6 +104,8 @@ def remove(program: str) -> None:
     except xmlrpc.client.Fault as fault:
         if fault.faultCode != _BAD_NAME:
             raise Failed(f"supervisor cannot stop {program}", fault.faultString) from None
+    except NotYet:
+        pass  # it does not run, and so nothing of it does (KillMode=mixed)
     finally:
         forget()
 

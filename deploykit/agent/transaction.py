@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deploykit.agent import dump, paths, release, slots
+from deploykit.agent import dump, paths, release, slots, supervisord
 from deploykit.agent.deployment import Deployment, live, other, record, running
 from deploykit.agent.plan import compare
 from deploykit.agent.process import forget, run
@@ -30,6 +30,7 @@ def deploy(deployment: Deployment, listing: release.Listing | None, received: Pa
     Raises Failed; whatever was live before is live then, unchanged.
     """
     app = deployment.app
+    supervisord.wait()
     observed = deployment.observe()
     differences = {each.name for each in compare(deployment.wanted(), observed)}
     current = live(app)

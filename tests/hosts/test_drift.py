@@ -36,6 +36,13 @@ def host(site: Project) -> Host:
     return site.host
 
 
+@pytest.fixture(autouse=True)
+def whole(site: Project) -> None:
+    """Each test begins on a host that is as wanted, whatever became of the one before."""
+    if site.changes():
+        site.deploy()
+
+
 def managed(host: Host) -> list[tuple[str, dict[str, Any]]]:
     """(class, its values) of each resource in the host's manifest."""
     entries = json.loads(host.said("cat", "/var/lib/deploykit/manifest.json"))
@@ -62,7 +69,7 @@ def content(kind: str, of: dict[str, Any]) -> tuple[str, str, str]:
     match kind:
         case "File":
             return f"file {path}", f"echo '# altered by hand' >> {path}", "content"
-        case "Directory":
+        case "Directory" | "DataDirectory":
             return f"directory {path}", f"chmod 0777 {path}", "mode"
         case "Link":
             return f"link {path}", f"ln -sfn /dev/null {path}", "target"
@@ -92,12 +99,14 @@ def owner(kind: str, of: dict[str, Any]) -> tuple[str, str, str]:
     match kind:
         case "File":
             return f"file {path}", f"chown nobody {path}; chgrp nogroup {path}; chmod 0606 {path}", "owner group mode"
-        case "Directory":
+        case "Directory" | "DataDirectory":
             return f"directory {path}", f"chown nobody:nogroup {path}", "owner group"
         case "Service" if of["running"] and not unit.startswith("postgresql@"):  # that one is started by the other
             return f"service {unit}", f"systemctl disable -q {unit}", "enabled"
         case "User":
-            return f"user {name}", f"usermod --home /nonexistent --shell /bin/false -aG adm {name}", "home shell groups"
+            # not by usermod, which refuses a user whose processes run
+            edit = f"sed -i -E 's|^({name}:.*):[^:]*:[^:]*$|\\1:/nonexistent:/bin/false|' /etc/passwd"
+            return f"user {name}", f"{edit}; gpasswd -a {name} adm", "home shell groups"
         case "Role":
             return f"postgres role {name}", sql(f'ALTER ROLE "{name}" NOLOGIN'), "attributes"
         case "Database":
@@ -111,7 +120,7 @@ def gone(kind: str, of: dict[str, Any]) -> tuple[str, str, str]:
     match kind:
         case "File" | "Link":
             return f"{kind.lower()} {path}", f"rm -f {path}", ""
-        case "Directory" if path not in DATA:
+        case "Directory" | "DataDirectory" if path not in DATA:
             return f"directory {path}", f"rm -rf {path}", ""
         case "Absent":
             return f"absent {path}", f"ln -s /etc/passwd {path}", "exists"
@@ -133,7 +142,6 @@ SLOT = {
 
 @pytest.mark.parametrize("alter", [content, owner, gone], ids=lambda alter: alter.__name__)
 def test_everything_altered_by_hand(site: Project, host: Host, alter: Any) -> None:
-    site.settled()
     things = [alter(kind, of) for kind, of in managed(host)]
     # What needs a running PostgreSQL is altered before it is stopped, what folders hold before the folders.
     order = ("postgres ", "user ", "uv", "package ", "file ", "link ", "absent ", "directory ", "service ")

@@ -18,8 +18,8 @@ VALUES = {
     "EMPTY": "",
     "PERCENT": "100% %s %(ENV_HOME)s %%",
     "HASH": "# not a comment # at all",
-    "DOLLAR": "$HOME $$ $(id) ${",
-    "REFERENCE": "{$}{links} $${database.host}",
+    "DOLLAR": "$HOME $$ $(id) $1 $",
+    "REFERENCE": "{$}{links} $${database.host} $${",
     "AMPERSAND": "a & b && c | d ; e > f < g",
     "QUOTES": "\"double\" 'single' `back` '\"'\"'",
     "BACKSLASH": r"C:\new\table \\ \n \ ",
@@ -32,7 +32,7 @@ VALUES = {
     "PASSWORD": "p@ss:w/rd?x=1#%24&\\'\"",
 }
 #: `$$` before `{` stands for one `$` and no reference, as the reference of the configuration says.
-ARRIVES = {**VALUES, "REFERENCE": "{$}{links} ${database.host}", "DB_HOST": "/var/run/postgresql", "OWN": "<links>"}
+ARRIVES = {**VALUES, "REFERENCE": "{$}{links} ${database.host} ${", "DB_HOST": "/var/run/postgresql", "OWN": "<links>"}
 
 _TRY = """
 import json, os, socket, stat, sys

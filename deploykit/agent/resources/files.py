@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import stat
 from dataclasses import dataclass
 from typing import ClassVar
@@ -138,6 +139,16 @@ class Directory(Resource):
         except Failed:
             if os.path.lexists(self.path):
                 raise
+
+
+@dataclass(frozen=True)
+class DataDirectory(Directory):
+    """A folder of an app's data: no plan removes it. Who deletes the data deletes it with all that is in it."""
+
+    removable: ClassVar[bool] = False
+
+    def erase(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from deploykit.agent.process import remembered, run, tail
 from deploykit.agent.resource import Action, Failed, Resource, State
@@ -76,6 +77,13 @@ class Service(Resource):
                 tail(f"{done.stderr}\n{journal.stdout}"),
                 f"`systemctl status {self.unit}` and `journalctl -u {self.unit}` on the host show more.",
             )
+
+
+@dataclass(frozen=True)
+class SharedService(Service):
+    """A service that others than deploykit's apps may use as well: it stays as it is when nothing of ours wants it."""
+
+    removable: ClassVar[bool] = False
 
 
 def _show(unit: str) -> dict[str, str]:
