@@ -51,7 +51,8 @@ def fill() -> None:
         release = sandbox.run(HOST, "readlink", "-f", f"/srv/{app}/live/code").stdout.decode().strip()
         folder = f"{release}/src" if app == "reader" else release
         python = sandbox.run(HOST, "sh", "-c", f"echo /srv/{app}/venvs/*/bin/python").stdout.decode().split()[-1]
-        words = f"cd {folder} && /usr/local/lib/deploykit/with-env /etc/deploykit/{app}.env {python} manage.py {command}"
+        env = f"/usr/local/lib/deploykit/with-env /etc/deploykit/{app}.env"
+        words = f"cd {folder} && {env} {python} manage.py {command}"
         sandbox.run(HOST, "runuser", "-u", app, "--", "sh", "-c", words)
 
 

@@ -24,7 +24,7 @@ def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
         return
     yield Directory("/usr/local/lib/deploykit")
     yield File(WITH_ENV, render("app/with-env.sh.j2"), mode=0o755)
-    yield Directory("/var/log/deploykit")
+    yield Directory("/var/log/deploykit", group="adm", mode=0o750)  # an app's words are not for the other apps
     workers = sizes(facts, host.apps).workers
     for app in host.apps:
         yield deployment(app, facts, render, workers[app.name])

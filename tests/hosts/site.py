@@ -65,7 +65,7 @@ class Host:
 
     def run(self, *argv: str, check: bool = True, user: str = "") -> subprocess.CompletedProcess[str]:
         """One program as root, or as `user` by runuser; words arrive as they are."""
-        words = ("runuser", "-u", user, "--", *argv) if user else argv
+        words = ("env", "--chdir=/", "runuser", "-u", user, "--", *argv) if user else argv
         done = sandbox.run(self.name, *words, check=check, seconds=120)
         return subprocess.CompletedProcess(words, done.returncode, *(
             each.decode("utf-8", "replace") for each in (done.stdout, done.stderr)

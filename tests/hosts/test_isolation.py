@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 
@@ -87,10 +88,12 @@ def attempts(host: Host, user: str, *paths: str) -> dict[str, str]:
     return found
 
 
+@functools.cache
 def slot(host: Host, app: str) -> str:
     return host.said("readlink", f"/run/{app}/live.sock").removesuffix(".sock")
 
 
+@functools.cache
 def own(host: Host, app: str) -> list[str]:
     """What an app itself reaches and no other app may."""
     code = f"/srv/{app}/live/code/" + ("src/manage.py" if app == "reader" else "manage.py")
@@ -110,6 +113,7 @@ def own(host: Host, app: str) -> list[str]:
     return found
 
 
+@functools.cache
 def roots(host: Host) -> list[str]:
     """What belongs to root alone."""
     state = "/var/lib/deploykit"

@@ -25,9 +25,7 @@ def site(prepared: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         host.psql("links", "INSERT INTO board_tag (name) VALUES ('kept')")
         for app in ("memories", "links"):
             host.sh(f"runuser -u {app} -- sh -c 'umask 027; echo kept > /srv/{app}/data/file'")
-        host.sh(
-            "runuser -u memories -- sh -c 'umask 022; mkdir /srv/memories/media/x; echo kept > /srv/memories/media/x/p.txt'"
-        )
+        host.sh("runuser -u memories -- sh -c 'umask 022; cd /srv/memories/media; mkdir x; echo kept > x/p.txt'")
         yield project
 
 
@@ -82,7 +80,7 @@ def test_removed_and_added_again(site: Project, host: Host) -> None:
     host.refuses(f"www.{MEMORIES}")
     host.up(LINKS)
     assert traces(host, "memories") == []
-    assert {name: pid for name, pid in host.pids().items()} == others
+    assert host.pids() == others
     assert host.psql("memories", "SELECT title FROM photos_album") == "kept"
     assert host.sh("cat /srv/memories/data/file /srv/memories/media/x/p.txt") == "kept\nkept"
 
@@ -133,7 +131,7 @@ def test_remove_app_with_its_data(site: Project, host: Host) -> None:
     assert host.psql("postgres", "SELECT count(*) FROM pg_database WHERE datname = 'memories'") == "0"
     assert host.psql("postgres", "SELECT count(*) FROM pg_roles WHERE rolname = 'memories'") == "0"
     assert host.run("test", "-e", "/var/lib/deploykit/secrets/memories.json", check=False).returncode == 1
-    assert {name: pid for name, pid in host.pids().items()} == others
+    assert host.pids() == others
 
     (dump,) = host.sh("ls /var/backups/deploykit/memories/*deleted*.dump").split()
     assert host.said("stat", "--format=%a %U", dump) == "600 root"
