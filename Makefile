@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=DEPLOYKIT_TEST_PREFIX)
+APT := $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends
 # Test hosts of this run, so that only these are cleaned up after it. At most 6 letters.
 export DEPLOYKIT_TEST_PREFIX ?= t
 
@@ -15,7 +16,7 @@ help: ## Show what can be made
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed"; exit 1; }
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends python3-venv ca-certificates; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "installing python3-venv"; $(APT) python3-venv ca-certificates >/dev/null; }
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
 	@touch $@
@@ -27,7 +28,7 @@ $(VENV)/.installed: $(VENV)/.made pyproject.toml
 
 $(VENV)/.developed: $(VENV)/.installed
 	@echo "installing the tools of the tests"
-	@command -v curl >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends curl ca-certificates; }
+	@command -v curl >/dev/null || { $(APT) curl ca-certificates >/dev/null; }
 	@$(BIN)/pip install --quiet --disable-pip-version-check --group dev
 	@touch $@
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _SIGNS = {"create": ("+", "green"), "change": ("~", "yellow"), "remove": ("-", "red"), "run": ("*", "cyan")}
 #: Lines of detail after which the first line of an error may be out of sight.
 _SCREENFUL = 15
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # \x9b steers some terminals, too
 
 
 def clean(text: object) -> str:
@@ -55,6 +55,7 @@ class Screen:
         if self._quiet:
             return
         prefix = f"{host}: " if host and self._several else ""
+        text = clean(text)
         with self._lock:
             if not self._terminal or not (style or self._progress):
                 print(prefix + text, flush=True)
@@ -157,7 +158,7 @@ class Screen:
             )
             self._progress.start()
         if row not in self._rows:
-            self._rows[row] = self._progress.add_task(clean(text), total=total, row=row, count="")
+            self._rows[row] = self._progress.add_task(clean(text), total=total, row=clean(row), count="")
         known = next(each for each in self._progress.tasks if each.id == self._rows[row])
         count = f"{known.completed + advance:.0f}/{known.total:.0f}" if known.total else ""
         self._progress.update(known.id, description=clean(text), advance=advance, count=count)
@@ -270,8 +271,9 @@ class Screen:
             self.line("nothing to do", "green", host)
         for change in changes:
             self._change(host, change)
-        for key in plan.get("kept", []):
-            self.line(f"  {clean(key)} stays: data is never removed by a plan", "dim", host)
+        if plan.get("kept"):
+            kept = ", ".join(clean(key) for key in plan["kept"])
+            self.line(f"stays of apps that left, for a plan removes no data: {kept}", "dim", host)
         consequences = list(dict.fromkeys(name for change in changes for name in change["actions"]))
         if consequences:
             self.line("then: " + ", ".join(clean(name) for name in consequences), "cyan", host)

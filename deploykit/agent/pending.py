@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,18 +31,21 @@ def owe(resource: Resource) -> None:
         place = _place(action)
         record: dict[str, Any] = paths.read_json(place, {"before": {}})
         record["action"] = encode(action)
+        record.setdefault("since", time.time_ns())
         if action.check and path and path not in record["before"]:
             record["before"][path] = _snapshot(Path(path))
         paths.write_json(place, record)
 
 
 def owed(wanted: Collection[str]) -> Iterator[Action]:
-    """The actions that are due, in the order of their files' names. `wanted` are the keys of the manifest's resources.
+    """The actions that are due, the first owed first (systemd rereads its units before a restart).
 
-    One that is about a resource which has left (restart a service that is gone) is due no more.
+    `wanted` are the keys of the manifest's resources. One that is about a resource which has left (restart a service
+    that is gone) is due no more.
     """
-    for place in sorted(paths.PENDING.glob("*.json")):
-        action = decode(paths.read_json(place, {})["action"])
+    records = [paths.read_json(place, {}) for place in paths.PENDING.glob("*.json")]
+    for record in sorted(records, key=lambda each: int(each.get("since", 0))):
+        action = decode(record["action"])
         if isinstance(action, Action) and (not action.needs or action.needs in wanted):
             yield action
 

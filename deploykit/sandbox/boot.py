@@ -233,7 +233,7 @@ class _Seed:
         self._file("etc/resolv.conf", network.nameservers())
         self._file(
             "etc/systemd/network/10-host0.network",
-            f"[Match]\nName=host0\n\n[Network]\nAddress={record.address}/24\nGateway={network.GATEWAY}\n"
+            f"[Match]\nName=host0\n\n[Network]\nAddress={record.address}/24\nGateway={network.gateway()}\n"
             "IPv6AcceptRA=no\nLinkLocalAddressing=no\n",
         )
         key = record.folder / "host_key"

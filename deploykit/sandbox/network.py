@@ -12,23 +12,39 @@ from .errors import SandboxError
 from .outer import call
 
 BRIDGE = "dk0"
-GATEWAY = "198.18.0.1"
-_NETWORK = "198.18.0.0/24"
 _TABLE = "deploykit_sandbox"
 _RULES = f"""\
 add table ip {_TABLE}
 flush table ip {_TABLE}
-add chain ip {_TABLE} postrouting {{ type nat hook postrouting priority srcnat; }}
-add rule ip {_TABLE} postrouting ip saddr {_NETWORK} ip daddr != {_NETWORK} masquerade
+add chain ip {_TABLE} postrouting {{{{ type nat hook postrouting priority srcnat; }}}}
+add rule ip {_TABLE} postrouting ip saddr {{network}} ip daddr != {{network}} masquerade
 """
 _TODO = "Read the message above; a firewall or a container without network rights is the usual reason."
+
+
+def _prefix() -> str:
+    """The first three numbers of our network: those in use already, else the first that no other interface has.
+
+    A sandbox in a sandbox must not take the outer one's network for its own.
+    """
+    for record in store.records():
+        return record.address.rpartition(".")[0]
+    others = [line.split() for line in _run("ip", "-4", "-o", "address", "show").splitlines()]
+    taken = {words[3].rpartition(".")[0] for words in others if words[1] != BRIDGE}
+    return next(prefix for prefix in (f"198.18.{third}" for third in range(256)) if prefix not in taken)
+
+
+def gateway() -> str:
+    """The bridge's address: the sandboxes' way out."""
+    return f"{_prefix()}.1"
 
 
 def free_address() -> str:
     """An address no sandbox has. Call it, and write the record, under `store.shared_lock("network")`."""
     taken = {record.address for record in store.records()}
+    prefix = _prefix()
     for octet in range(2, 255):
-        if (address := f"198.18.0.{octet}") not in taken:
+        if (address := f"{prefix}.{octet}") not in taken:
             return address
     raise SandboxError("all 253 addresses are taken", "sandbox network", "Take some down: fab sandbox list, then down.")
 
@@ -37,13 +53,13 @@ def ensure() -> None:
     """Bridge, forwarding and masquerading as they should be; does nothing twice. Needs the network lock."""
     if not Path(f"/sys/class/net/{BRIDGE}").exists():
         _run("ip", "link", "add", BRIDGE, "type", "bridge", "forward_delay", "0")
-    if GATEWAY not in _run("ip", "-4", "address", "show", "dev", BRIDGE):
-        _run("ip", "address", "add", f"{GATEWAY}/24", "dev", BRIDGE)
+    if f" {gateway()}/" not in _run("ip", "-4", "address", "show", "dev", BRIDGE):
+        _run("ip", "address", "add", f"{gateway()}/24", "dev", BRIDGE)
     _run("ip", "link", "set", BRIDGE, "up")
     forward = Path("/proc/sys/net/ipv4/ip_forward")
     if forward.read_text(encoding="ascii").strip() != "1":
         forward.write_text("1", encoding="ascii")
-    call(["nft", "-f", "-"], "sandbox network", _TODO, stdin=_RULES.encode())
+    call(["nft", "-f", "-"], "sandbox network", _TODO, stdin=_RULES.format(network=f"{_prefix()}.0/24").encode())
 
 
 def release() -> None:

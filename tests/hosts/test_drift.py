@@ -136,7 +136,7 @@ def gone(kind: str, of: dict[str, Any]) -> tuple[str, str, str]:
 SLOT = {
     content: ("echo '# altered by hand' >> {0}", "content"),
     owner: ("chown nobody {0}; chgrp nogroup {0}; chmod 0604 {0}", "owner group mode"),
-    gone: ("rm {0}", "content"),
+    gone: ("rm {0}", "owner mode"),
 }
 
 

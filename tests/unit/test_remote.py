@@ -1,0 +1,456 @@
+"""The conversation with the agent, over a transport that runs the real bootstrap and the real agent on this machine."""
+
+from __future__ import annotations
+
+import getpass
+import grp
+import hashlib
+import io
+import json
+import os
+import subprocess
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploykit import source
+from deploykit.agent.resource import Action, Secret, encode
+from deploykit.agent.resources import File
+from deploykit.bundle import Bundle, bundle
+from deploykit.config.project import Source
+from deploykit.errors import DeploykitError
+from deploykit.remote import Event, Remote
+
+USER, GROUP = getpass.getuser(), grp.getgrgid(os.getgid()).gr_name
+
+
+class Local:
+    """A transport to this machine: /var/lib/deploykit is a folder of the test's. `cut` ends the connection after so
+    many lines, `cut_write` after so many bytes were sent."""
+
+    def __init__(self, state: Path, *, cut: int = 0, cut_write: int = 0, user: str = "root") -> None:
+        self.state = state
+        self.user = user
+        self.commands: list[str] = []
+        self.written: list[bytes] = []
+        self.cut, self.cut_write = cut, cut_write
+
+    def exec(self, command: str) -> Exchange:
+        self.commands.append(command)
+        return Exchange(command.replace("/var/lib/deploykit", str(self.state)), self)
+
+
+class Exchange:
+    def __init__(self, command: str, transport: Local) -> None:
+        self._transport = transport
+        self._sent = 0
+        self.child = subprocess.Popen(
+            ["sh", "-c", command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={"PATH": os.environ["PATH"], "DEPLOYKIT_STATE": str(transport.state)},
+        )
+
+    def _cut(self) -> None:
+        for pipe in (self.child.stdin, self.child.stdout):
+            assert pipe is not None
+            try:
+                pipe.close()
+            except BrokenPipeError:
+                pass
+        raise ConnectionError("the connection was lost")
+
+    def write(self, data: bytes) -> None:
+        assert self.child.stdin is not None
+        self._transport.written.append(data)
+        room = self._transport.cut_write - self._sent if self._transport.cut_write else len(data)
+        self._sent += len(data)
+        try:
+            self.child.stdin.write(data[: max(room, 0)])
+            self.child.stdin.flush()
+        except BrokenPipeError:
+            raise ConnectionError("the connection was lost") from None
+        if room < len(data):
+            self._cut()
+
+    def close_write(self) -> None:
+        assert self.child.stdin is not None
+        if not self.child.stdin.closed:
+            try:
+                self.child.stdin.close()
+            except BrokenPipeError:
+                pass
+
+    def lines(self) -> Iterator[bytes]:
+        assert self.child.stdout is not None
+        for count, line in enumerate(self.child.stdout, 1):
+            yield line
+            if count == self._transport.cut:
+                self._cut()
+
+    def finish(self) -> tuple[int, str]:
+        assert self.child.stderr is not None
+        error = self.child.stderr.read().decode()
+        status = self.child.wait()
+        lost = self._transport.cut or self._transport.cut_write
+        return (-1, "") if lost else (status, error)
+
+
+def refuse(question: str) -> str:
+    raise AssertionError(f"asked: {question}")
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+@pytest.fixture(scope="module")
+def agent() -> Bundle:
+    return bundle(Path("/nonexistent"))
+
+
+def talk(transport: Local, made: Bundle, request: Event, trees: dict[str, source.Tree] | None = None) -> list[Event]:
+    remote = Remote("web1", transport, made, refuse, trees or {})
+    return list(remote.events({"who": "ann@laptop", "digest": "d", **request}))
+
+
+def kinds(events: list[Event]) -> list[str]:
+    return [each["event"] for each in events]
+
+
+def test_the_agent_is_sent_once(state: Path, agent: Bundle) -> None:
+    first = Local(state)
+    (event,) = talk(first, agent, {"operation": "facts"})
+    assert event["facts"]["architecture"] == os.uname().machine
+    assert len(first.commands) == 2 and agent.data in first.written[1], "asked, then sent with the request"
+    second = Local(state)
+    assert talk(second, agent, {"operation": "facts"}) == [event]
+    assert len(second.commands) == 1 and sum(map(len, second.written)) < 200
+    place = state / "agent" / agent.sha
+    assert list(place.rglob("*.pyc")), "compiled once, not at every run"
+    assert [each.name for each in (state / "agent").iterdir()] == [agent.sha]
+
+
+def test_a_new_agent_takes_the_old_ones_place(state: Path, agent: Bundle) -> None:
+    (state / "agent/0123").mkdir(parents=True)
+    (state / "agent/tmpleft").mkdir()
+    talk(Local(state), agent, {"operation": "facts"})
+    assert [each.name for each in (state / "agent").iterdir()] == [agent.sha]
+
+
+def test_an_agent_cut_off_on_its_way_is_no_agent(state: Path, agent: Bundle) -> None:
+    with pytest.raises(DeploykitError, match="connection was lost") as caught:
+        talk(Local(state, cut_write=len(agent.data) // 2), agent, {"operation": "facts"})
+    assert "host web1" in str(caught.value) and "`fab deploy` again" in str(caught.value)
+    assert not (state / "agent" / agent.sha).exists()
+    assert kinds(talk(Local(state), agent, {"operation": "facts"})) == ["facts"]
+
+
+def test_what_an_agent_without_an_answer_said_is_told(state: Path, agent: Bundle) -> None:
+    with pytest.raises(DeploykitError) as caught:
+        talk(Local(state), agent, {"operation": "no such thing"})
+    assert "the agent ended with 1" in str(caught.value) and "no such thing" in str(caught.value)
+
+
+def test_secrets_go_by_standard_input_alone(state: Path, agent: Bundle) -> None:
+    transport = Local(state)
+    request = {"operation": "secrets", "app": "blog", "set": {"TOKEN": "hush-hush"}}
+    events = talk(transport, agent, request)
+    assert events[0]["names"] == ["TOKEN"]
+    assert "hush-hush" not in " ".join(transport.commands) + json.dumps(events)
+    kept = state / "secrets/blog.json"
+    assert json.loads(kept.read_text()) == {"TOKEN": "hush-hush"} and kept.stat().st_mode & 0o777 == 0o600
+
+
+# -- files -----------------------------------------------------------------------------------------------------------
+
+RECEIVER = """
+import hashlib, os, pathlib
+from deploykit.agent import wire
+from deploykit.agent.resource import Failed
+request = wire.receive()
+place = pathlib.Path(os.environ["DEPLOYKIT_STATE"]) / "received"
+place.mkdir()
+wire.send({"event": "tree", "app": "blog", "tree": "t"})
+listing = wire.receive()["files"]
+sizes = {sha: size for _, _, size, sha in listing}
+shas = list(dict.fromkeys(sha for _, _, _, sha in listing if sha not in request["have"]))
+wire.send({"event": "want", "app": "blog", "files": shas, "bytes": sum(sizes[sha] for sha in shas)})
+try:
+    if shas:
+        wire.receive_files(shas, sizes, place)
+    wire.send({"event": "end", "ok": True})
+except Failed as failure:
+    wire.send({"event": "error", "what": failure.what, "detail": failure.detail, "todo": failure.todo})
+    wire.send({"event": "end", "ok": False})
+"""
+
+
+@pytest.fixture(scope="module")
+def receiver(agent: Bundle) -> Bundle:
+    """An agent with the real wire that only receives files."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as fresh, zipfile.ZipFile(io.BytesIO(agent.data)) as real:
+        for name in real.namelist():
+            fresh.writestr(name, RECEIVER if name == "__main__.py" else real.read(name))
+    data = buffer.getvalue()
+    return Bundle(hashlib.sha256(data).hexdigest()[:32], data)
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> source.Tree:
+    """Empty files, equal files, a large one that does not compress, a link, many small ones."""
+    monkeypatch.setattr(source, "CACHE", tmp_path / "cache")
+    folder = tmp_path / "app"
+    folder.mkdir()
+    (folder / "empty").touch()
+    (folder / "empty too").touch()
+    (folder / "large").write_bytes(os.urandom(5 * 2**20))
+    (folder / "zeros").write_bytes(bytes(5 * 2**20))
+    (folder / "link").symlink_to("large")
+    for number in range(1200):
+        (folder / f"{number:04}.py").write_text(f"number = {number}\n" * (number % 7))
+    return source.read(Source(folder=folder), (), "blog")
+
+
+def received(state: Path) -> dict[str, bytes]:
+    return {each.name: each.read_bytes() for each in (state / "received").iterdir()}
+
+
+def test_every_file_arrives(state: Path, receiver: Bundle, tree: source.Tree) -> None:
+    began = time.monotonic()
+    events = talk(Local(state), receiver, {"operation": "x", "have": []}, {"blog": tree})
+    assert kinds(events) == ["want", "end"] and events[1]["ok"]
+    found = received(state)
+    assert found == {each.sha: tree.read(path) for path, each in tree.entries.items()}
+    assert all(hashlib.sha256(data).hexdigest() == sha for sha, data in found.items())
+    assert b"" in found.values() and b"large" in found.values()
+    assert events[0]["bytes"] == sum(map(len, found.values()))
+    assert time.monotonic() - began < 20
+
+
+def test_only_what_lacks_is_sent(state: Path, receiver: Bundle, tree: source.Tree) -> None:
+    have = [each.sha for path, each in tree.entries.items() if path != "0003.py"]
+    transport = Local(state)
+    events = talk(transport, receiver, {"operation": "x", "have": have}, {"blog": tree})
+    assert events[0]["files"] == [tree.entries["0003.py"].sha]
+    assert received(state) == {tree.entries["0003.py"].sha: b"number = 3\n" * 3}
+    # The last writes are the frame and its end; it is small.
+    assert transport.written[-1] == b"0\n" and len(transport.written[-2]) < 100
+    everything = talk(
+        Local(state.with_name("other")), receiver, {"operation": "x", "have": [*have, *events[0]["files"]]}, {"blog": tree}
+    )
+    assert everything[0]["files"] == [] and everything[1]["ok"]
+
+
+@pytest.mark.parametrize("only", ["empty", "link", "zeros"])
+def test_a_single_odd_file(state: Path, receiver: Bundle, tree: source.Tree, only: str) -> None:
+    sha = tree.entries[only].sha
+    have = [each.sha for each in tree.entries.values() if each.sha != sha]
+    assert talk(Local(state), receiver, {"operation": "x", "have": have}, {"blog": tree})[-1]["ok"]
+    assert received(state) == {sha: tree.read(only)}
+
+
+def test_a_connection_lost_while_files_are_sent(state: Path, receiver: Bundle, tree: source.Tree) -> None:
+    talk(Local(state), receiver, {"operation": "x", "have": [e.sha for e in tree.entries.values()]}, {"blog": tree})
+    os.rmdir(state / "received")
+    with pytest.raises(DeploykitError, match="connection was lost"):
+        talk(Local(state, cut_write=3 * 2**20), receiver, {"operation": "x", "have": []}, {"blog": tree})
+    names = {each.sha for each in tree.entries.values()}
+    assert 0 < len(received(state)) < len(names)
+
+
+def test_a_file_that_changes_while_it_is_sent(state: Path, receiver: Bundle, tree: source.Tree) -> None:
+    (tree.folder / "0003.py").write_text("number = 4\n" * 3)  # as long as before
+    events = talk(Local(state), receiver, {"operation": "x", "have": []}, {"blog": tree})
+    assert events[1]["what"] == "a file changed while it was sent" and events[1]["todo"] == "deploy again"
+    assert tree.entries["0003.py"].sha not in received(state)
+    (tree.folder / "0003.py").write_text("longer than it was before, by far, by very far")
+    with pytest.raises(DeploykitError, match=r"0003\.py changed while it was sent"):
+        talk(Local(state.with_name("b")), receiver, {"operation": "x", "have": []}, {"blog": tree})
+    (tree.folder / "0003.py").unlink()
+    with pytest.raises(DeploykitError, match=r"0003\.py cannot be read: No such file"):
+        talk(Local(state.with_name("c")), receiver, {"operation": "x", "have": []}, {"blog": tree})
+
+
+# -- runs that outlive the connection ---------------------------------------------------------------------------------
+
+
+def apply(state: Path, agent: Bundle, *resources: File, digest: str = "d", cut: int = 0) -> list[Event]:
+    (facts,) = talk(Local(state), agent, {"operation": "facts"})
+    request = {
+        "operation": "apply",
+        "resources": [encode(each) for each in resources],
+        "deployments": [],
+        "facts": facts["facts"],
+        "digest": digest,
+        "only": None,
+    }
+    return talk(Local(state, cut=cut), agent, request)
+
+
+def slow(tmp_path: Path) -> File:
+    """A file whose action takes a second and says when it is done."""
+    script = f"sleep 1; echo done >> {tmp_path}/done"
+    return File(
+        str(tmp_path / "a.conf"), "x", USER, GROUP, actions=(Action("tell slowly", (("sh", "-c", script),)),)
+    )
+
+
+def wait_for(place: Path) -> None:
+    deadline = time.monotonic() + 15
+    while not place.exists():
+        assert time.monotonic() < deadline, f"{place} did not come"
+        time.sleep(0.02)
+
+
+def test_a_run_goes_on_without_its_connection(tmp_path: Path, state: Path, agent: Bundle) -> None:
+    with pytest.raises(DeploykitError) as caught:
+        apply(state, agent, slow(tmp_path), cut=2)  # the plan, and that it started
+    assert "what had begun goes on there" in str(caught.value)
+    wait_for(tmp_path / "done")
+    time.sleep(0.3)
+    events = apply(state, agent, slow(tmp_path))
+    assert kinds(events) == ["ended", "plan", "end"]
+    assert events[0]["ok"] is True and events[0]["who"] == "ann@laptop" and events[0]["errors"] == []
+    assert events[2]["ok"] and events[2]["changed"] == 0
+    assert (tmp_path / "done").read_text() == "done\n", "once"
+    assert kinds(apply(state, agent, slow(tmp_path))) == ["plan", "end"], "it is told once"
+
+
+def test_the_same_deploy_attaches(tmp_path: Path, state: Path, agent: Bundle) -> None:
+    with pytest.raises(DeploykitError):
+        apply(state, agent, slow(tmp_path), cut=2)
+    events = apply(state, agent, slow(tmp_path))
+    assert kinds(events) == ["attached", "started", "changing", "action", "end"]
+    assert events[0]["who"] == "ann@laptop" and 0 <= events[0]["age"] < 10
+    assert events[-1] == {**events[-1], "ok": True, "changed": 2}
+    assert (tmp_path / "done").read_text() == "done\n"
+
+
+def test_another_deploy_is_refused(tmp_path: Path, state: Path, agent: Bundle) -> None:
+    with pytest.raises(DeploykitError):
+        apply(state, agent, slow(tmp_path), cut=2)
+    error, end = apply(state, agent, slow(tmp_path), digest="another")
+    assert "the host is locked: ann@laptop has had it for " in error["what"] and "(apply)" in error["what"]
+    assert "wait until it has ended" in error["todo"]
+    assert end == {"event": "end", "ok": False, "locked": True}
+    wait_for(tmp_path / "done")
+
+
+def test_a_worker_that_was_killed(tmp_path: Path, state: Path, agent: Bundle) -> None:
+    (facts,) = talk(Local(state), agent, {"operation": "facts"})
+    request = {
+        "operation": "apply",
+        "resources": [encode(slow(tmp_path))],
+        "deployments": [],
+        "facts": facts["facts"],
+        "only": None,
+    }
+    events: list[Event] = []
+    remote = Remote("web1", Local(state), agent, refuse, {})
+    for event in remote.events({"who": "ann@laptop", "digest": "d", **request}):
+        events.append(event)
+        if event["event"] == "action":
+            os.kill(json.loads((state / "lock").read_text())["pid"], 9)
+    assert kinds(events) == ["plan", "started", "changing", "action", "error", "end"]
+    assert "ended from outside" in events[-2]["what"] and "deploy again" in events[-2]["todo"]
+    assert events[-1]["ok"] is False
+    events = apply(state, agent, slow(tmp_path))
+    assert kinds(events) == ["ended", "plan", "started", "action", "end"]
+    assert events[0]["ok"] is None
+    assert [each["verb"] for each in events[1]["changes"]] == ["run"], "the file is there; what it owes is not done"
+    assert events[-1]["ok"]
+
+
+def test_what_the_run_keeps_is_for_root_and_without_secrets(tmp_path: Path, state: Path, agent: Bundle) -> None:
+    file = File(str(tmp_path / "b.conf"), Secret("hush-hush"), USER, GROUP, 0o600)
+    assert apply(state, agent, file)[-1]["ok"]
+    assert (tmp_path / "b.conf").read_text() == "hush-hush"
+    for place in state.rglob("*"):
+        if place.is_file() and "agent" not in place.parts:
+            assert b"hush-hush" not in place.read_bytes(), place
+            assert place.stat().st_mode & 0o077 == 0, place
+
+
+# -- becoming root ----------------------------------------------------------------------------------------------------
+
+
+def sudo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """A stand-in for sudo on PATH; the real one is tried on real hosts."""
+    place = tmp_path / "bin/sudo"
+    place.parent.mkdir()
+    place.write_text(f"#!/bin/sh\n{script}\n")
+    place.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{place.parent}:{os.environ['PATH']}")
+
+
+ASKS = """
+case $1 in
+-n) echo 'sudo: a password is required' >&2; exit 1;;
+-S) shift 3; password=$(dd bs=1 count=5 2>/dev/null)
+    [ "$password" = open ] || { echo 'sudo: no password was provided; 1 incorrect password attempt' >&2; exit 1; }
+    exec "$@";;
+esac
+"""
+
+
+def test_sudo_asks_once(tmp_path: Path, state: Path, agent: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    # dd reads the newline, too: command substitution drops it
+    sudo(tmp_path, monkeypatch, ASKS)
+    talk(Local(state), agent, {"operation": "facts"})
+    asked: list[str] = []
+
+    def password(question: str) -> str:
+        asked.append(question)
+        return "open"
+
+    transport = Local(state, user="ann")
+    remote = Remote("web1", transport, agent, password, {})
+    for _ in range(2):
+        assert kinds(list(remote.events({"who": "x", "digest": "", "operation": "facts"}))) == ["facts"]
+    assert asked == ["sudo password of ann on web1"]
+    assert "open" not in " ".join(transport.commands).replace("fdopen", "")
+
+    wrong = Remote("web1", Local(state, user="ann"), agent, lambda question: "shut", {})
+    with pytest.raises(DeploykitError, match="sudo does not accept the password"):
+        list(wrong.events({"who": "x", "digest": "", "operation": "facts"}))
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("echo 'ann is not in the sudoers file.' >&2; exit 1", ("ann may not become root there", "as a sudoer")),
+        ("echo 'sh: 1: sudo: not found' >&2; exit 127", ("ann is not root and there is no sudo", "log in as root")),
+    ],
+)
+def test_no_way_to_become_root(
+    tmp_path: Path,
+    state: Path,
+    agent: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    script: str,
+    words: tuple[str, ...],
+) -> None:
+    talk(Local(state), agent, {"operation": "facts"})
+    sudo(tmp_path, monkeypatch, script)
+    with pytest.raises(DeploykitError) as caught:
+        talk(Local(state, user="ann"), agent, {"operation": "facts"})
+    for word in (*words, "host web1"):
+        assert word in str(caught.value)
+
+
+def odd(**values: Any) -> Event:
+    return {"operation": "facts", **values}
+
+
+def test_values_from_outside_never_reach_a_shell(state: Path, agent: Bundle) -> None:
+    transport = Local(state)
+    talk(transport, agent, odd(who="$(touch /tmp/x); '\"`id`"))
+    assert not [each for each in transport.commands if "touch" in each]
