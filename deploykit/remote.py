@@ -94,7 +94,6 @@ class Remote:
         exchange = self._transport.exec(command)
         if self._password is not None and "sudo -S" in command:
             data = self._password.encode() + b"\n" + data
-        ended = False
         try:
             exchange.write(data)
             for line in exchange.lines():
@@ -105,13 +104,13 @@ class Remote:
                     yield event
                     self._send(exchange, self._trees[event["app"]], event["files"])
                 else:
-                    ended = ended or event["event"] in ("end", "facts")
                     yield event
+                    if event["event"] in ("end", "facts"):
+                        return 0, ""  # all is said: that the process ends, too, would be worth one more round trip
         except ConnectionError:
             pass  # the exit status and what the host said of it tell more
         exchange.close_write()
-        status, error = exchange.finish()
-        return (0 if ended else status), error
+        return exchange.finish()
 
     @staticmethod
     def _answer(exchange: Exchange, message: Event) -> None:

@@ -78,10 +78,6 @@ class Ssh:
         with _in_words(self.target, self._connection):
             self._connection.open()
         self.connections += 1
-        transport = self._connection.transport
-        assert transport is not None
-        if isinstance(transport.sock, socket.socket):
-            transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def close(self) -> None:
         """Hangs up; what runs on the host goes on."""
@@ -126,6 +122,7 @@ def _connection(target: Target, confirm: Confirm) -> Connection:
     from fabric import Config, Connection
 
     keywords: dict[str, Any] = {"compress": False, "banner_timeout": CONNECT_TIMEOUT, "auth_timeout": 60}
+    keywords["transport_factory"] = _prompt
     if target.identity:
         keywords |= {"key_filename": str(target.identity), "look_for_keys": False, "allow_agent": False}
     connection = Connection(
@@ -141,6 +138,15 @@ def _connection(target: Target, confirm: Confirm) -> Connection:
         _know_hosts(step, target, confirm)
         step = step.gateway
     return connection
+
+
+def _prompt(sock: Any, **options: Any) -> paramiko.Transport:
+    """A transport that sends at once: Nagle's algorithm would hold up the login, and each command, by 40 ms."""
+    import paramiko
+
+    if isinstance(sock, socket.socket):  # a jump is a channel of its own connection
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return paramiko.Transport(sock, **options)
 
 
 def _know_hosts(connection: Connection, target: Target, confirm: Confirm) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deploykit.agent import paths
-from deploykit.agent.deployment import Deployment, condition
+from deploykit.agent.deployment import Deployment, Health, condition
 from deploykit.agent.process import ENVIRONMENT, run, tail
 from deploykit.agent.resource import Failed
 
@@ -33,6 +33,19 @@ print("deploykit:" + json.dumps({
     "staticfiles": "yes" if "django.contrib.staticfiles" in settings.INSTALLED_APPS else "",
     "sqlite": str(base.get("NAME") or "") if "sqlite" in str(base.get("ENGINE", "")) else "",
 }))
+"""
+
+#: Asks for a page as the health check did, in a process of its own that prints what went wrong.
+_ERROR = """
+import sys, traceback
+import django
+django.setup()
+from django.test import Client
+path, host, scheme = sys.argv[1:]
+try:
+    Client(raise_request_exception=True).get(path, HTTP_HOST=host, HTTP_X_FORWARDED_PROTO=scheme)
+except Exception:
+    traceback.print_exc()
 """
 
 
@@ -147,14 +160,18 @@ def install(deployment: Deployment, tell: Tell) -> None:
                 "correct the requirements (or `python`) and deploy again; the live release is untouched",
             )
 
-    uv("venv", "--quiet", "--allow-existing", "--python", want.python, str(venv))
-    pip = ["pip", "install", "--quiet", "--python", str(venv / "bin/python")]
-    if want.kind == "uv":
-        project = str((top / want.files[0]).parent)
-        uv("sync", "--quiet", "--frozen", "--no-dev", "--no-install-project", "--project", project)
-        uv(*pip, *want.extra)
-    else:
-        uv(*pip, *(word for file in want.files for word in ("-r", file)), *want.extra)
+    try:
+        uv("venv", "--quiet", "--allow-existing", "--python", want.python, str(venv))
+        pip = ["pip", "install", "--quiet", "--python", str(venv / "bin/python")]
+        if want.kind == "uv":
+            project = str((top / want.files[0]).parent)
+            uv("sync", "--quiet", "--frozen", "--no-dev", "--no-install-project", "--project", project)
+            uv(*pip, *want.extra)
+        else:
+            uv(*pip, *(word for file in want.files for word in ("-r", file)), *want.extra)
+    except Failed:
+        shutil.rmtree(venv, ignore_errors=True)
+        raise
     run(["chown", "-R", f"root:{user}", str(venv)])
     venv.chmod(0o750)
     (venv / ".complete").touch()
@@ -221,6 +238,11 @@ class Commands:
                 "correct the app and deploy again; the live release is untouched",
             )
         return outcome.returncode, outcome.stdout
+
+    def error(self, health: Health) -> str:
+        """The traceback of a page that answers 5xx; "" when it does not fail here."""
+        _, output = self.python("-c", _ERROR, health.path, health.host, health.scheme, check=False, quiet=True)
+        return tail(output) if "Traceback" in output else ""
 
     def settings(self) -> dict[str, str]:
         """Where Django keeps static files, media and SQLite."""

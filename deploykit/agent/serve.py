@@ -137,6 +137,7 @@ def _apply(request: wire.Event) -> None:
     if plan.empty:
         seconds = round(time.monotonic() - began, 3)
         _note(request, 0, True, seconds)
+        held.close()  # before the last word: who hears it may come again at once
         wire.send({"event": "end", "ok": True, "changed": 0, "seconds": seconds})
         return
     due = {change.app for change in plan.deployments}
@@ -287,6 +288,7 @@ def _rollback(request: wire.Event) -> None:
             paths.STATE,
             lambda app, name: tell({"event": "stage", "app": app, "name": name}),
             lambda app, text: tell({"event": "output", "app": app, "line": text}),
+            newest=False,
         )
         tell({"event": "deployed", "app": deployment.app, "release": deployment.release, "label": deployment.label})
         return 1, True

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import re
 import time
 from pathlib import Path
 
@@ -19,6 +20,21 @@ from deploykit.agent.process import forget, tail
 from deploykit.agent.resource import Failed
 
 LOGS = Path("/var/log/deploykit")
+
+
+#: A traceback and those it is chained to, up to the line that names the error.
+_TRACEBACK = re.compile(
+    r"(?:Traceback \(most recent call last\):\n(?:[ \t].*\n)+\S.*\n\n(?:During|The above) .*\n\n)*"
+    r"Traceback \(most recent call last\):\n(?:[ \t].*\n)+\S.*"
+)
+
+
+class Unhealthy(Failed):
+    """A release that was started and answers with an error of its own: the HTTP `status`."""
+
+    def __init__(self, status: int, what: str, detail: str, todo: str) -> None:
+        super().__init__(what, detail, todo)
+        self.status = status
 
 
 def log(app: str, slot: str) -> Path:
@@ -66,7 +82,8 @@ def start(deployment: Deployment, slot: str) -> None:
                 elif good(deployment, answer.status):
                     return
                 elif answer.status != 503:  # 503: "not ready yet" is worth waiting for
-                    raise Failed(
+                    raise Unhealthy(
+                        answer.status,
                         f"release {deployment.release} of {app} fails its health check: {said}",
                         _hint(answer.status, health.host) + (_words(logfile, begin) or _text(answer.body)),
                         "correct the app, its environment or `health`, and deploy again; the live release is untouched",
@@ -101,9 +118,12 @@ def _words(logfile: Path, begin: int) -> str:
             if file.seek(0, os.SEEK_END) < begin:
                 begin = 0  # rotated since
             file.seek(begin)
-            return tail(file.read()[-65536:].decode("utf-8", "replace"))
+            text = file.read()[-65536:].decode("utf-8", "replace")
     except FileNotFoundError:
         return ""
+    # Several workers fail alike, one after the other: the first one's traceback says it all.
+    found = _TRACEBACK.search(text)
+    return tail(found[0] if found else text)
 
 
 def _text(body: str) -> str:

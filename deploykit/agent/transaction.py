@@ -24,8 +24,16 @@ Line = Callable[[str, str], None]
 _SETTLED_IN_PLACE = {"live", "socket", "boot", "environment", "other slot"}
 
 
-def deploy(deployment: Deployment, listing: release.Listing | None, received: Path, stage: Stage, line: Line) -> None:
-    """Brings `deployment` live. `listing` is None when its files are on the host already.
+def deploy(
+    deployment: Deployment,
+    listing: release.Listing | None,
+    received: Path,
+    stage: Stage,
+    line: Line,
+    *,
+    newest: bool = True,
+) -> None:
+    """Brings `deployment` live. `listing` is None when its files are on the host already. `newest`: not a rollback.
 
     Raises Failed; whatever was live before is live then, unchanged.
     """
@@ -59,7 +67,13 @@ def deploy(deployment: Deployment, listing: release.Listing | None, received: Pa
             release.seal(deployment, listing)
         _migrate(deployment, commands, stage, line)
         stage(app, "start")
-        slots.start(deployment, fresh)
+        try:
+            slots.start(deployment, fresh)
+        except slots.Unhealthy as failure:
+            # Without a LOGGING of the project's, Django logs no error's cause unless DEBUG is on: ask for it.
+            if failure.status >= 500 and "Traceback" not in failure.detail:
+                failure.detail = f"{failure.detail}\n{commands.error(deployment.health)}".strip()
+            raise
     except BaseException:
         slots.clear(app, fresh)
         if built:
@@ -77,7 +91,7 @@ def deploy(deployment: Deployment, listing: release.Listing | None, received: Pa
         _back(app, current, fresh)
         failure.todo = "correct the app and deploy again; the release before is live again"
         raise
-    _remember(deployment)
+    _remember(deployment, newest=newest)
     if current:
         stage(app, "drain")
         slots.drain(app, current, deployment.health.drain)
@@ -158,17 +172,23 @@ def _back(app: str, current: str, fresh: str) -> None:
     slots.clear(app, fresh)
 
 
-def _remember(deployment: Deployment) -> None:
-    """Keeps the release among the good ones, with all that is needed to bring it back."""
+def _remember(deployment: Deployment, *, newest: bool = True) -> None:
+    """Keeps the release among the good ones, with all that is needed to bring it back.
+
+    A rollback keeps its place in their order: so the next one goes further back, and not to what was left.
+    """
     state = record(deployment.app)
+    names = [each["release"] for each in state["releases"]]
     kept = [each for each in state["releases"] if each["release"] != deployment.release]
-    kept.append(
+    place = len(kept) if newest or deployment.release not in names else names.index(deployment.release)
+    kept.insert(
+        place,
         {
             "release": deployment.release,
             "label": deployment.label,
             "at": time.time(),
             "deployment": encode(deployment),
-        }
+        },
     )
     state["releases"] = kept
     paths.write_json(paths.APPS / f"{deployment.app}.json", state)

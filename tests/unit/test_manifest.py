@@ -110,9 +110,7 @@ def test_nested_values_survive() -> None:
     back = decode(json.loads(json.dumps(encode(file))))
     assert back == file and back.actions[0].commands[0] == ("systemctl", "reload", "nginx")
     assert isinstance(back.content, Secret) and back.content.reveal() == "hush"
-    env = EnvFile(
-        path="/etc/e", variables=(("A", "1"), ("B", Secret("x")), ("C", HostSecret("C", make=9))), app="blog"
-    )
+    env = EnvFile(path="/etc/e", variables=(("A", "1"), ("B", Secret("x")), ("C", HostSecret("C", make=9))), app="blog")
     assert decode(encode(env)) == env and decode(encode(env)).variables[2][1].make == 9
 
 

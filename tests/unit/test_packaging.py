@@ -91,7 +91,8 @@ def test_the_wheel_holds_all_and_nothing_else(built: Path) -> None:
 
 def test_the_sdist_can_build_it_again(built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
-    names = {name.partition("/")[2] for name in tarfile.open(sdist).getnames()}
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
     assert {f"deploykit/{name}" for name in files("recipes") | files("templates")} <= names
     assert {"pyproject.toml", "README.md", "LICENSE"} <= names
     assert not [name for name in names if name.startswith(("tests", "examples", ".venv"))]
@@ -102,7 +103,8 @@ import importlib, pathlib, pkgutil, sys
 import deploykit, deploykit.recipes
 top = pathlib.Path(deploykit.__file__).parent
 assert sys.prefix in str(top), top
-names = [each.name for each in pkgutil.walk_packages(deploykit.__path__, "deploykit.") if not each.name.endswith("__main__")]
+names = [each.name for each in pkgutil.walk_packages(deploykit.__path__, "deploykit.")]
+names = [name for name in names if not name.endswith("__main__")]
 for name in names:
     module = importlib.import_module(name)
     assert str(top) in module.__file__, module.__file__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import grp
 import hashlib
@@ -59,10 +60,8 @@ class Exchange:
     def _cut(self) -> None:
         for pipe in (self.child.stdin, self.child.stdout):
             assert pipe is not None
-            try:
+            with contextlib.suppress(BrokenPipeError):
                 pipe.close()
-            except BrokenPipeError:
-                pass
         raise ConnectionError("the connection was lost")
 
     def write(self, data: bytes) -> None:
@@ -81,10 +80,8 @@ class Exchange:
     def close_write(self) -> None:
         assert self.child.stdin is not None
         if not self.child.stdin.closed:
-            try:
+            with contextlib.suppress(BrokenPipeError):
                 self.child.stdin.close()
-            except BrokenPipeError:
-                pass
 
     def lines(self) -> Iterator[bytes]:
         assert self.child.stdout is not None
@@ -168,7 +165,7 @@ def test_secrets_go_by_standard_input_alone(state: Path, agent: Bundle) -> None:
     assert json.loads(kept.read_text()) == {"TOKEN": "hush-hush"} and kept.stat().st_mode & 0o777 == 0o600
 
 
-# -- files -----------------------------------------------------------------------------------------------------------
+# -- files -----------------------------------------------------------------------------------------
 
 RECEIVER = """
 import hashlib, os, pathlib
@@ -244,7 +241,10 @@ def test_only_what_lacks_is_sent(state: Path, receiver: Bundle, tree: source.Tre
     # The last writes are the frame and its end; it is small.
     assert transport.written[-1] == b"0\n" and len(transport.written[-2]) < 100
     everything = talk(
-        Local(state.with_name("other")), receiver, {"operation": "x", "have": [*have, *events[0]["files"]]}, {"blog": tree}
+        Local(state.with_name("other")),
+        receiver,
+        {"operation": "x", "have": [*have, *events[0]["files"]]},
+        {"blog": tree},
     )
     assert everything[0]["files"] == [] and everything[1]["ok"]
 
@@ -279,7 +279,7 @@ def test_a_file_that_changes_while_it_is_sent(state: Path, receiver: Bundle, tre
         talk(Local(state.with_name("c")), receiver, {"operation": "x", "have": []}, {"blog": tree})
 
 
-# -- runs that outlive the connection ---------------------------------------------------------------------------------
+# -- runs that outlive the connection --------------------------------------------------------------
 
 
 def apply(state: Path, agent: Bundle, *resources: File, digest: str = "d", cut: int = 0) -> list[Event]:
@@ -298,9 +298,7 @@ def apply(state: Path, agent: Bundle, *resources: File, digest: str = "d", cut: 
 def slow(tmp_path: Path) -> File:
     """A file whose action takes a second and says when it is done."""
     script = f"sleep 1; echo done >> {tmp_path}/done"
-    return File(
-        str(tmp_path / "a.conf"), "x", USER, GROUP, actions=(Action("tell slowly", (("sh", "-c", script),)),)
-    )
+    return File(str(tmp_path / "a.conf"), "x", USER, GROUP, actions=(Action("tell slowly", (("sh", "-c", script),)),))
 
 
 def wait_for(place: Path) -> None:
@@ -379,7 +377,7 @@ def test_what_the_run_keeps_is_for_root_and_without_secrets(tmp_path: Path, stat
             assert place.stat().st_mode & 0o077 == 0, place
 
 
-# -- becoming root ----------------------------------------------------------------------------------------------------
+# -- becoming root ---------------------------------------------------------------------------------
 
 
 def sudo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
