@@ -69,7 +69,10 @@ def target(entry: HostEntry) -> Target:
 
 def sources(project: Project, entry: HostEntry) -> dict[str, source.Tree]:
     """The source of every app of a host."""
-    return {app.name: source.read(app.source, app.exclude, app.name) for app in project.apps_of(entry)}
+    apps = project.apps_of(entry)
+    with ThreadPoolExecutor(max_workers=4) as pool:  # mostly waiting for git
+        trees = pool.map(lambda app: source.read(app.source, app.exclude, app.name), apps)
+        return {app.name: tree for app, tree in zip(apps, trees, strict=True)}
 
 
 class Session:

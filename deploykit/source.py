@@ -77,10 +77,17 @@ def read(source: Source, exclude: Sequence[str] = (), app: str = "") -> Tree:
     paths = [path for path in dict.fromkeys(os.fsdecode(listed).split("\0")) if path]
     if not paths and any(folder.iterdir()):  # a folder that a git work tree around it ignores altogether
         return _tree(folder, list(_walk(folder, LEFT_OUT)), exclude, "folder")
-    commit = (_git(["rev-parse", "--short", "HEAD"], folder) or b"").decode().strip()
-    dirty = _git(["status", "--porcelain", "--", "."], folder)
-    label = f"{commit}{' + changes' if dirty else ''}" if commit else "not committed yet"
-    return _tree(folder, paths, exclude, label)
+    return _tree(folder, paths, exclude, _label(folder))
+
+
+def _label(folder: Path) -> str:
+    """The commit of a work tree, and whether it is changed: git-status(1), "Porcelain Format Version 2"."""
+    said = (_git(["status", "--porcelain=v2", "--branch", "--", "."], folder) or b"").decode("utf-8", "replace")
+    notes = [line for line in said.splitlines() if line.startswith("# ")]
+    commit = next((line.split()[2] for line in notes if line.startswith("# branch.oid ")), "(initial)")
+    if commit == "(initial)":
+        return "not committed yet"
+    return f"{commit[:7]}{' + changes' if len(notes) < len(said.splitlines()) else ''}"
 
 
 def _git(arguments: Sequence[str], folder: Path) -> bytes | None:

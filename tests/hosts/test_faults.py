@@ -59,11 +59,11 @@ for top in tops:
                 text = os.readlink(path)
             elif stat.S_ISREG(found.st_mode) and not top.startswith("/var"):
                 data = open(path, "rb").read()
-                data = re.sub(rb"SECRET_KEY='[^']*'", b"SECRET_KEY", data)
+                data = re.sub(rb"SECRET_KEY=\S+", b"SECRET_KEY", data)
                 data = re.sub(rb'"made": ?[0-9.]+', b"made", data)
                 data = re.sub(rb'(, ?\d+), ?\d{18,}\]', rb"\1]", data)  # the times of a release's files
                 text = hashlib.sha256(data).hexdigest()[:16]
-            path = re.sub(r"-\d{8}-\d{6}", "-TIME", path)
+            path = re.sub(r"\d{8}T\d{6}Z", "TIME", path)
             print(kind, pwd.getpwuid(found.st_uid).pw_name, grp.getgrgid(found.st_gid).gr_name, path, text)
 programs = subprocess.run(["ps", "-eo", "user:20,args"], capture_output=True, text=True).stdout.splitlines()[1:]
 shown = set()
