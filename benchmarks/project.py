@@ -18,7 +18,6 @@ from deploykit.sandbox import Sandbox
 REPOSITORY = Path(__file__).resolve().parent.parent
 FAB = str(Path(sys.executable).with_name("fab"))
 _CALM = 0.25  # of all cores, busy with anything else
-_PATIENCE = 40.0  # seconds to wait for that
 
 
 def busy(seconds: float = 0.4) -> float:
@@ -34,9 +33,9 @@ def busy(seconds: float = 0.4) -> float:
     return 1 - (rest - idle) / max(later - total, 1)
 
 
-def calm() -> float:
-    """Waits until the machine has little else to do, and says how busy it was at last."""
-    end = time.monotonic() + _PATIENCE
+def calm(patience: float) -> float:
+    """Waits until the machine has little else to do, at most `patience` seconds, and says how busy it was at last."""
+    end = time.monotonic() + patience
     while (share := busy()) > _CALM and time.monotonic() < end:
         pass
     return share
@@ -63,7 +62,9 @@ class Project:
         if not (self.folder / ".git").exists():
             self._git("init", "-q")
         self._git("add", "-A")
-        self._git("-c", "user.name=bench", "-c", "user.email=bench@localhost", "commit", "-q", "--allow-empty", "-m", "x")
+        self._git(
+            "-c", "user.name=bench", "-c", "user.email=bench@localhost", "commit", "-q", "--allow-empty", "-m", "x"
+        )
 
     def _git(self, *arguments: str) -> None:
         subprocess.run(["git", "-C", str(self.folder), *arguments], check=True, env=self._environment())

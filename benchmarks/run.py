@@ -92,8 +92,8 @@ HEAD = ["case", "median", "min", "max", "unit", "runs", "target", "met", "note"]
 class Bench:
     """The rows measured so far, and how busy the machine was meanwhile."""
 
-    def __init__(self, folder: Path, runs: int, firsts: int, prefix: str) -> None:
-        self.folder, self.runs, self.firsts, self.prefix = folder, runs, firsts, prefix
+    def __init__(self, folder: Path, runs: int, firsts: int, patience: float, prefix: str) -> None:
+        self.folder, self.runs, self.firsts, self.patience, self.prefix = folder, runs, firsts, patience, prefix
         self.rows: list[Row] = []
         self.loads: list[float] = []
         self.shares: list[float] = []
@@ -106,7 +106,7 @@ class Bench:
 
     def ready(self) -> None:
         """Before each run: waits for a calm machine, and notes how calm it is."""
-        self.shares.append(calm())
+        self.shares.append(calm(self.patience))
         self.loads.append(os.getloadavg()[0])
 
     def say(self, text: str) -> None:
@@ -177,7 +177,10 @@ class Bench:
 
     def memory(self) -> None:
         """Case 5: the agent's peak, at its largest request: 10 apps, from a bare host and with nothing to do."""
-        busy, idle = Row("agent's peak memory, first deploy of 10 apps", "MiB"), Row("agent's peak memory, 10 apps", "MiB")
+        busy, idle = (
+            Row("agent's peak memory, first deploy of 10 apps", "MiB"),
+            Row("agent's peak memory, 10 apps", "MiB"),
+        )
         with host(f"{self.prefix}-mem") as box:
             project = self.project()
             project.example("links")
@@ -244,8 +247,9 @@ class Bench:
 
     def circumstances(self) -> list[str]:
         """Machine, system, versions, date, load."""
+        processors = Path("/proc/cpuinfo").read_text().splitlines()
         model = next(
-            (l.partition(":")[2].strip() for l in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in l),
+            (line.partition(":")[2].strip() for line in processors if line.startswith("model name")),
             platform.machine(),
         )
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
@@ -271,9 +275,9 @@ How it is measured:
 - "50 ms away": through a proxy that delays each direction by 25 ms and takes one and a half trips to connect
   (`benchmarks/far.py`). It has no slow start and loses nothing.
 - Connections and execs are what the host's sshd noted of one run.
-- `limit.sh` does the same as the first deploy in one connection, one step after the other, as people write such scripts,
-  with the fastest way to a single virtualenv. Both find the same image with the same package lists, and fetch packages
-  from the same places; runs alternate.
+- `limit.sh` does the same as the first deploy in one connection, one step after the other, as people write such
+  scripts, with the fastest way to a single virtualenv. Both find the same image with the same package lists, and fetch
+  packages from the same places; runs alternate.
 - The agent's memory is VmHWM of its processes, read on the host every 5 ms.
 """.splitlines()
 
@@ -308,7 +312,8 @@ while not select.select([0], [], [], 0.005)[0]:
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
-                if b"/var/lib/deploykit/agent/" in open(f"/proc/{name}/cmdline", "rb").read().split(b"\\0", 3)[2:3].__str__().encode():
+                words = open(f"/proc/{name}/cmdline", "rb").read().split(b"\\0")
+                if words[0].endswith(b"python3") and words[2].startswith(b"/var/lib/deploykit/agent/"):
                     text = open(f"/proc/{name}/status").read()
                     peak = max(peak, int(re.search(r"VmHWM:\\s+(\\d+)", text)[1]))
             except (OSError, TypeError, IndexError):
@@ -328,7 +333,9 @@ def _watched(name: str) -> Iterator[dict[str, int]]:
     sandbox.run(name, "sh", "-c", "cat >/root/sampler.py", stdin=_SAMPLER.encode())
     found: dict[str, int] = {}
     with subprocess.Popen(
-        ["ssh", *options, f"root@{box.address}", "python3 /root/sampler.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ["ssh", *options, f"root@{box.address}", "python3 /root/sampler.py"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     ) as sampler:
         yield found
         out, _ = sampler.communicate(b"end")
@@ -341,12 +348,13 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", choices=["nothing", "first", "memory", []], help="default: all")
     parser.add_argument("--runs", type=int, default=15, help="runs of each short case")
     parser.add_argument("--firsts", type=int, default=3, help="runs of each first deploy")
+    parser.add_argument("--patience", type=float, default=40, help="seconds to wait for a calm machine before each run")
     parser.add_argument("--prefix", default="bench", help="how the hosts' names begin")
     parser.add_argument("--output", type=Path, default=HERE / "RESULTS.md")
     arguments = parser.parse_args()
     sandbox.prepare(lambda text: print(text, flush=True))
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), arguments.runs, arguments.firsts, arguments.prefix)
+        bench = Bench(Path(folder), arguments.runs, arguments.firsts, arguments.patience, arguments.prefix)
         for case in arguments.cases or ("nothing", "first", "memory"):
             getattr(bench, case)()
             arguments.output.write_text(bench.report())

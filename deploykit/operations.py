@@ -16,7 +16,7 @@ from typing import Protocol
 
 from deploykit import source
 from deploykit.agent.resource import Note
-from deploykit.agent.values import Facts
+from deploykit.agent.values import Facts, Host
 from deploykit.bundle import Bundle, bundle
 from deploykit.config.project import HostEntry, Project
 from deploykit.errors import DeploykitError
@@ -93,14 +93,15 @@ class Session:
         outcome = Outcome(self._entry.name)
         # All that can be wrong here is found before a connection is opened.
         self._trees = sources(self._project, self._entry)
+        host = self._host(without)
         facts = self._known_facts()
-        manifest = self._manifest(facts, without) if facts else None
+        manifest = self._manifest(facts, host) if facts else None
         self._ssh.open()
         with contextlib.closing(self._ssh):
             for _ in range(3):
                 if facts is None or manifest is None:
                     facts = self._ask_facts()
-                    manifest = self._manifest(facts, without)
+                    manifest = self._manifest(facts, host)
                 request = {
                     "operation": operation,
                     **manifest.data(),
@@ -113,7 +114,7 @@ class Session:
                 for event in self._events(request):
                     if event["event"] == "facts":
                         facts = self._keep_facts(event)
-                        manifest = self._manifest(facts, without)
+                        manifest = self._manifest(facts, host)
                     else:
                         self._take(event, outcome)
                 if facts is None:
@@ -148,12 +149,15 @@ class Session:
             outcome.changed = event.get("changed", 0)
         self._show.event(self._entry.name, event)
 
-    def _manifest(self, facts: Facts, without: Sequence[str]) -> Manifest:
+    def _host(self, without: Sequence[str]) -> Host:
         from deploykit.config import complete
-        from deploykit.detect import check_python
 
         names = [app.name for app in self._project.apps_of(self._entry) if app.name not in without]
-        host = complete(self._project, self._entry, self._trees, names)
+        return complete(self._project, self._entry, self._trees, names)
+
+    def _manifest(self, facts: Facts, host: Host) -> Manifest:
+        from deploykit.detect import check_python
+
         for app in host.apps:
             if not app.python.version:
                 check_python(app.python.requires, facts.python, f"[apps.{app.name}] on host {self._entry.name}")

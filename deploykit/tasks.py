@@ -173,7 +173,7 @@ def plan(context: Any, host: str = "", app: str = "", json: bool = False, verbos
     else:
         for outcome in outcomes:
             show.notes(outcome.host, outcome.notes)
-            if outcome.plan:
+            if outcome.plan.get("changes") or (outcome.plan and outcome.ok):  # no "nothing to do" below an error
                 show.plan(outcome.host, outcome.plan)
     if failed:
         raise Exit(code=1)

@@ -205,6 +205,7 @@ def _in_words(target: Target, connection: Connection) -> Iterator[None]:
 
     where = f"host {target.name}"
     place = f"{connection.user}@{connection.host}:{connection.port}"
+    by_hand = f"ssh {connection.user}@{connection.host}" + (f" -p {connection.port}" if connection.port != 22 else "")
     try:
         yield
     except paramiko.BadHostKeyException as error:
@@ -218,9 +219,7 @@ def _in_words(target: Target, connection: Connection) -> Iterator[None]:
             f"the private key for {place} is encrypted", where, "unlock it once with: ssh-add"
         ) from None
     except paramiko.AuthenticationException:
-        raise DeploykitError(
-            f"{place} accepts none of your keys", where, f"make this work first: ssh {place.rpartition(':')[0]}"
-        ) from None
+        raise DeploykitError(f"{place} accepts none of your keys", where, f"make this work first: {by_hand}") from None
     except socket.gaierror:
         raise DeploykitError(
             f"there is no machine named {connection.host}", where, "correct `address`, or the name after --host"
@@ -235,9 +234,7 @@ def _in_words(target: Target, connection: Connection) -> Iterator[None]:
     except paramiko.SSHException as error:
         if isinstance(error.__cause__, DeploykitError):
             raise error.__cause__ from None
-        raise DeploykitError(
-            f"{place} does not speak SSH with us: {error}", where, f"does `ssh {place}` work?"
-        ) from None
+        raise DeploykitError(f"{place} does not speak SSH with us: {error}", where, f"does `{by_hand}` work?") from None
 
 
 def _reason(error: BaseException) -> str:

@@ -46,6 +46,7 @@ class Role(Resource):
     """A role that may log in and nothing more. It owns data, so no plan removes it."""
 
     removable: ClassVar[bool] = False
+    asks: ClassVar[bool] = True
 
     name: str
     major: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
 from pathlib import Path
 
@@ -19,6 +18,8 @@ def take(app: str, kind: str, name: str, why: str) -> Path | None:
 
     A PostgreSQL dump is in `pg_restore`'s custom format, an SQLite one is a database file.
     """
+    import sqlite3
+
     folder = BACKUPS / app
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,31 @@ def _without_secrets(data: Any) -> Any:
 def plan(manifest: Manifest) -> Plan:
     """Looks at everything and changes nothing."""
     forget()
+    with _asked(manifest.resources):
+        return _plan(manifest)
+
+
+@contextlib.contextmanager
+def _asked(resources: Sequence[Resource]) -> Iterator[None]:
+    """Puts the questions to other programs at once, and side by side: their answers are there when they are needed."""
+
+    def ask(resource: Resource) -> None:
+        # Whatever goes wrong is told when the resource's own turn comes: it asks again.
+        with contextlib.suppress(Exception):
+            resource.observe()
+
+    first = {type(each): each for each in resources if each.asks}
+    threads = [threading.Thread(target=ask, args=(each,)) for each in first.values()]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        for thread in threads:
+            thread.join()  # before this process forks
+
+
+def _plan(manifest: Manifest) -> Plan:
     changes, problems = [], []
     for resource in manifest.resources:
         try:
@@ -308,6 +334,8 @@ def _deploy(
         seconds = round(time.monotonic() - began, 2)
         tell({"event": "deployed", "app": deployment.app, "release": deployment.release, "seconds": seconds})
         return None
+
+    from concurrent.futures import ThreadPoolExecutor  # not needed when there is nothing to do, and slow to import
 
     with ThreadPoolExecutor(max_workers=2) as pool:
         outcomes = list(pool.map(one, due))

@@ -6,6 +6,7 @@ import functools
 import os
 import pwd
 import subprocess
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import ParamSpec, TypeVar
 
@@ -31,6 +32,7 @@ ENVIRONMENT: dict[str, str] = {
 }
 
 _memory: dict[object, object] = {}
+_asking: dict[object, threading.RLock] = {}
 _generation = 0
 _NOTHING = object()
 
@@ -47,11 +49,15 @@ def remembered(function: Callable[P, R]) -> Callable[P, R]:
         found = _memory.get(question, _NOTHING)
         if found is not _NOTHING:
             return found  # type: ignore[return-value]
-        generation = _generation
-        answer = function(*args, **kwargs)
-        if generation == _generation:  # else another thread changed something while this was asked: it may be stale
-            _memory[question] = answer
-        return answer
+        with _asking.setdefault(question, threading.RLock()):  # who asks the same meanwhile waits for the answer
+            found = _memory.get(question, _NOTHING)
+            if found is not _NOTHING:
+                return found  # type: ignore[return-value]
+            generation = _generation
+            answer = function(*args, **kwargs)
+            if generation == _generation:  # else another thread changed something meanwhile: it may be stale
+                _memory[question] = answer
+            return answer
 
     return ask
 

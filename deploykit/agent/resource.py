@@ -77,6 +77,9 @@ class Resource(ABC):
 
     #: Resources of one class with `together` are changed in one go (one apt transaction): see `change_together`.
     together: ClassVar[bool] = False
+    #: Looking at it waits for another program (psql, systemctl), so the agent begins with that. One of a class will do:
+    #: the answer is remembered for all.
+    asks: ClassVar[bool] = False
     #: Data (databases, media) and what others may rely on (packages) is never removed by a plan.
     removable: ClassVar[bool] = True
 

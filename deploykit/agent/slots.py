@@ -121,9 +121,13 @@ def _words(logfile: Path, begin: int) -> str:
             text = file.read()[-65536:].decode("utf-8", "replace")
     except FileNotFoundError:
         return ""
-    # Several workers fail alike, one after the other: the first one's traceback says it all.
-    found = _TRACEBACK.search(text)
-    return tail(found[0] if found else text)
+    # Several workers fail alike, one after the other: the first one's traceback says it all. gunicorn's own, about
+    # having no workers, says nothing.
+    for each in _TRACEBACK.findall(text):
+        if "\ngunicorn.errors.HaltServer" not in each:
+            return tail(each)
+        text = text.replace(each, "")
+    return tail(text)
 
 
 def _text(body: str) -> str:

@@ -75,9 +75,9 @@ def content(kind: str, of: dict[str, Any]) -> tuple[str, str, str]:
             return f"link {path}", f"ln -sfn /dev/null {path}", "target"
         case "Absent":
             return f"absent {path}", f"touch {path}", "exists"
-        case "Service" if of["running"]:
+        case "Service" | "SharedService" if of["running"]:
             return f"service {unit}", f"systemctl disable -q --now {unit}", "running"
-        case "Service":
+        case "Service" | "SharedService":
             return f"service {unit}", f"systemctl enable -q --now {unit}", "enabled"
         case "User":
             return f"user {name}", f"usermod --comment stranger {name}", "comment"
@@ -101,7 +101,8 @@ def owner(kind: str, of: dict[str, Any]) -> tuple[str, str, str]:
             return f"file {path}", f"chown nobody {path}; chgrp nogroup {path}; chmod 0606 {path}", "owner group mode"
         case "Directory" | "DataDirectory":
             return f"directory {path}", f"chown nobody:nogroup {path}", "owner group"
-        case "Service" if of["running"] and not unit.startswith("postgresql@"):  # that one is started by the other
+        # PostgreSQL's cluster is started by the other of its two services.
+        case "Service" | "SharedService" if of["running"] and not unit.startswith("postgresql@"):
             return f"service {unit}", f"systemctl disable -q {unit}", "enabled"
         case "User":
             # not by usermod, which refuses a user whose processes run
@@ -124,7 +125,7 @@ def gone(kind: str, of: dict[str, Any]) -> tuple[str, str, str]:
             return f"directory {path}", f"rm -rf {path}", ""
         case "Absent":
             return f"absent {path}", f"ln -s /etc/passwd {path}", "exists"
-        case "Service" if unit in ("nginx.service", "supervisor.service"):
+        case "Service" | "SharedService" if unit in ("nginx.service", "supervisor.service"):
             return f"service {unit}", f"systemctl mask -q --now {unit}", "running enabled"
         case "Package" if name in ("tzdata", "redis-server", "python3-pip-whl"):
             return f"package {name}", f"DEBIAN_FRONTEND=noninteractive dpkg --remove --force-depends {name}", ""

@@ -23,14 +23,12 @@ PAGE = "tiny.example"
 #: and kills the process that holds the lock. Prints what it killed.
 ASSASSIN = """
 import glob, json, os, sys, time
-text, pause = sys.argv[1], float(sys.argv[2])
-old = set(glob.glob("/var/lib/deploykit/runs/*.jsonl"))
-print("ready", flush=True)
-deadline = time.monotonic() + 90
+text, pause, *old = sys.argv[1:]
+deadline = time.monotonic() + 60
 while time.monotonic() < deadline:
-    for path in set(glob.glob("/var/lib/deploykit/runs/*.jsonl")) - old:
+    for path in set(glob.glob("/var/lib/deploykit/runs/*.jsonl")) - set(old):
         if text in open(path).read():
-            time.sleep(pause)
+            time.sleep(float(pause))
             pid = json.load(open("/var/lib/deploykit/lock"))["pid"]
             os.kill(pid, 9)
             print("killed", pid)
@@ -42,8 +40,9 @@ sys.exit(f"no run said {text}")
 #: All that is on a host and means something: a line a file, a line a program that runs.
 LISTING = r"""
 import hashlib, os, pwd, grp, re, stat, subprocess
-own = ("/etc/hostname", "/etc/hosts", "/etc/machine-id", "/etc/resolv.conf", "/etc/systemd/network/", "/etc/ssh/ssh_host",
-       "/etc/passwd-", "/etc/group-", "/etc/shadow", "/etc/gshadow", "/etc/subuid-", "/etc/subgid-", "/etc/.pwd.lock")
+own = ("/etc/hostname", "/etc/hosts", "/etc/machine-id", "/etc/resolv.conf", "/etc/systemd/network/",
+       "/etc/ssh/ssh_host", "/etc/passwd-", "/etc/group-", "/etc/shadow", "/etc/gshadow", "/etc/subuid-",
+       "/etc/subgid-", "/etc/.pwd.lock")
 tops = ("/etc", "/srv", "/opt", "/usr/local", "/run/tiny", "/var/backups/deploykit", "/var/log/deploykit")
 for top in tops:
     for folder, folders, files in os.walk(top):
@@ -103,7 +102,11 @@ def same(found: list[str], wanted: list[str]) -> None:
 def second(project: Project) -> None:
     """The next version of the app: a new column, a new page, one more requirement."""
     project.edit("tiny/tiny/urls.py", "version 1", "version 2")
-    project.edit("tiny/notes/models.py", "text = models.TextField()", "text = models.TextField()\n    n = models.IntegerField(default=0)")
+    project.edit(
+        "tiny/notes/models.py",
+        "text = models.TextField()",
+        "text = models.TextField()\n    n = models.IntegerField(default=0)",
+    )
     project.edit("tiny/requirements.txt", "dj-database-url\n", "dj-database-url\nsix\n")
     (project.folder / "tiny/notes/migrations/0002_n.py").write_text(
         "import time\nfrom django.db import migrations, models\n\n\n"
@@ -204,7 +207,9 @@ def test_fab_killed_during_a_deploy_of_code(killed_here: Project, undisturbed: U
     assert version(host) == "2", "it ended without anybody looking"
     later = killed_here.fab("deploy")
     assert later.status == 0, later.text
-    assert re.search(r"the run of \S+@\S+ \(\d{4}-.*\), whose connection was lost, ended well", later.stdout), later.text
+    assert re.search(r"the run of \S+@\S+ \(\d{4}-.*\), whose connection was lost, ended well", later.stdout), (
+        later.text
+    )
     assert later.last == "nothing to do"
     assert "connection was lost" not in killed_here.deploy().text, "it is said once"
     same(state(host), undisturbed.second)
@@ -239,7 +244,9 @@ def test_another_deploy_at_the_same_time_is_refused(killed_here: Project, tmp_pa
     other = project(tmp_path / "other", host)
     refused = other.fab("deploy")
     assert refused.status == 1 and refused.seconds < 4, refused
-    found = re.search(rf"error: host {host.name}: the host is locked: \S+@\S+ has had it for (\d+) s \(apply\)", refused.stderr)
+    found = re.search(
+        rf"error: host {host.name}: the host is locked: \S+@\S+ has had it for (\d+) s \(apply\)", refused.stderr
+    )
     assert found and 0 <= int(found[1]) < 30, refused.text
     assert "wait until it has ended" in refused.stderr
     assert other.fab("plan").status == 1
@@ -259,7 +266,8 @@ def killed_there(prepared: None, tmp_path_factory: pytest.TempPathFactory) -> It
 def deploy_and_kill(project: Project, text: str, pause: float = 0) -> str:
     """`fab deploy`, whose worker on the host dies `pause` seconds after an event with `text`; what fab said."""
     said: list[str] = []
-    argv = ("python3", "-c", ASSASSIN, text, str(pause))
+    old = project.host.sh("ls /var/lib/deploykit/runs/*.jsonl 2>/dev/null || true").split()
+    argv = ("python3", "-c", ASSASSIN, text, str(pause), *old)
 
     def kill() -> None:
         done = project.host.run(*argv, check=False)
@@ -267,7 +275,6 @@ def deploy_and_kill(project: Project, text: str, pause: float = 0) -> str:
 
     thread = threading.Thread(target=kill)
     thread.start()
-    time.sleep(0.4)  # until it has seen which runs are there already
     ran = project.fab("deploy")
     thread.join()
     assert "killed" in said[0], (said, ran.text)

@@ -25,6 +25,8 @@ class Service(Resource):
     When it leaves the configuration it is stopped and disabled; one that was wanted off is left off.
     """
 
+    asks: ClassVar[bool] = True
+
     unit: str
     running: bool = True
     enabled: bool = True

@@ -1,0 +1,470 @@
+"""What goes wrong is said in words: what, where, and what to do; and a secret is said nowhere."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import pty
+import re
+import select
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploykit import sandbox
+from deploykit.sandbox import BASE, Sandbox
+
+from . import tiny
+from .conftest import WARM, Machine
+from .site import Host, Project, Ran, standing
+
+#: Root's keys are the sandboxes' keys; these users of theirs have them, too.
+APP = '[apps.tiny]\nsource = "tiny"\ndomains = ["tiny.example"]\ndatabase = "none"\n'
+
+
+class Typed(Project):
+    """A project whose user has keys and known hosts of their own, as on a real machine."""
+
+    @property
+    def ssh(self) -> Path:
+        place = self.folder.parent / f"{self.folder.name}-home/.ssh"
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return place
+
+    def trust(self, box: Sandbox) -> None:
+        """The sandbox's key and the host's are this user's and known to them."""
+        shutil.copy(box.identity, self.ssh / "id_ed25519")
+        (self.ssh / "known_hosts").write_text(f"{box.address} {box.host_key}\n")
+
+    def typing(self, *arguments: str, answers: dict[str, str]) -> Ran:
+        """`fab ...` on a terminal, where each question that comes is answered once."""
+        argv, env = self.command(*arguments)
+        began = time.monotonic()
+        left = dict(answers)
+        child, master = pty.fork()
+        if child == 0:
+            os.chdir(self.folder)
+            os.execve(argv[0], argv, {**env, "TERM": "dumb"})
+        said = b""
+        while time.monotonic() - began < 120:
+            ready, _, _ = select.select([master], [], [], 1)
+            if not ready:
+                continue
+            try:
+                data = os.read(master, 65536)
+            except OSError as error:
+                assert error.errno == errno.EIO
+                break
+            said += data
+            for question in [each for each in left if each in said.decode(errors="replace")]:
+                time.sleep(0.1)  # the echo is switched off after the question was written
+                os.write(master, left.pop(question).encode() + b"\n")
+        os.close(master)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert not left, f"{left} was not asked: {said!r}"
+        return Ran(status, said.decode(errors="replace"), "", time.monotonic() - began)
+
+
+def project(folder: Path, host: Host | None, hosts: str, apps: str = "") -> Typed:
+    """A project's folder; the first app's table is on line 4 where `hosts` has three lines."""
+    folder.mkdir(exist_ok=True)
+    made = Typed(folder, host)  # type: ignore[arg-type]
+    made.write(f"{hosts}\n{apps}")
+    return made
+
+
+def complaint(ran: Ran, *words: str) -> None:
+    """It failed, and its error says what (`words`), where (the first line begins with the place) and what to do."""
+    assert ran.status == 1, ran.text
+    assert "Traceback" not in ran.text
+    lines = ran.stderr.strip().splitlines()
+    first = next(index for index, line in enumerate(lines) if line.startswith("error: "))
+    assert re.match(r"error: \S.*: \S", lines[first]), f"no place: {lines[first]}"
+    assert any(line.startswith("  ") and len(line.split()) > 2 for line in lines[first + 1 :]), f"no advice: {lines}"
+    for word in words:
+        assert word in ran.stderr, f"{word!r} is not in: {ran.stderr}"
+
+
+# -- before any connection ------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def listener() -> Iterator[socket.socket]:
+    """A port on which nobody must call."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        yield server
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+@pytest.mark.parametrize(
+    ("apps", "words"),
+    [
+        (
+            '[apps.one]\nsource = "tiny"\ndomains = ["a.example"]\n'
+            '[apps.two]\nsource = "tiny"\ndomains = ["b.example", "A.example"]\n',
+            ("deploykit.toml:9: [apps.two] domains", "a.example", "one"),
+        ),
+        ('[apps."../x"]\nsource = "tiny"\ndomains = ["a.example"]\n', ("deploykit.toml:4", "../x", "allowed: ")),
+        ('[apps."a;b"]\nsource = "tiny"\ndomains = ["a.example"]\n', ("deploykit.toml:4", "a;b", "allowed: ")),
+        ('[apps.Blog]\nsource = "tiny"\ndomains = ["a.example"]\n', ("deploykit.toml:4", "Blog", "did you mean: ")),
+        (f"[apps.{'a' * 200}]\nsource = 'tiny'\ndomains = ['a.example']\n", ("deploykit.toml:4", "allowed: ")),
+        ('[apps.postgres]\nsource = "tiny"\ndomains = ["a.example"]\n', ("deploykit.toml:4", "postgres", "belongs to the system", "choose another")),
+        ('[apps.tiny\nsource = "tiny"\n', ("deploykit.toml:4", "this is not TOML", "Expected ']'")),
+        ('[apps.tiny]\nsource = "nowhere"\ndomains = ["a.example"]\n', ("[apps.tiny]", "nowhere", "`source`")),
+        ('[apps.tiny]\nsuorce = "tiny"\ndomains = ["a.example"]\n', ("suorce", "did you mean: source")),
+        ('[apps.tiny]\nsource = "tiny"\ndomains = ["a.example"]\n[apps.tiny.env]\nA = {env = "NOT_SET_HERE"}\n',
+         ("NOT_SET_HERE", "[apps.tiny.env]")),
+    ],
+    ids=["domain twice", "up", "semicolon", "capital", "long", "system user", "syntax", "source", "key", "variable"],
+)  # fmt: skip
+def test_a_mistake_in_the_file_is_told_before_any_connection(tmp_path: Path, apps: str, words: tuple[str, ...]) -> None:
+    with listener() as server:
+        address = f'[hosts.web1]\naddress = "127.0.0.1"\nport = {server.getsockname()[1]}'
+        made = project(tmp_path / "p", None, address, apps)
+        tiny.write(made.folder / "tiny")
+        for command in ("deploy", "plan"):
+            ran = made.fab(command)
+            assert ran.status == 1 and ran.stdout == "" and "Traceback" not in ran.stderr, ran.text
+            assert ran.stderr.startswith("error: "), ran.stderr
+            for word in words:
+                assert word in ran.stderr, ran.stderr
+
+
+def test_a_repository_without_manage_py(tmp_path: Path) -> None:
+    with listener() as server:
+        port = server.getsockname()[1]
+        made = project(tmp_path / "p", None, f'[hosts.web1]\naddress = "127.0.0.1"\nport = {port}', APP)
+        tiny.write(made.folder / "tiny")
+        (made.folder / "tiny/manage.py").unlink()
+        ran = made.fab("deploy")
+        assert ran.status == 1 and "Traceback" not in ran.text
+        for word in ("[apps.tiny]", "there is no manage.py among its", "point `source` at a Django project"):
+            assert word in ran.stderr, ran.stderr
+
+
+def test_no_file_at_all(tmp_path: Path) -> None:
+    made = Typed(tmp_path, None)  # type: ignore[arg-type]
+    complaint(made.fab("deploy"), "there is no deploykit.toml here", str(tmp_path), "fab init")
+
+
+def test_a_host_that_is_not_in_the_file(tmp_path: Path) -> None:
+    made = Typed(tmp_path, None)  # type: ignore[arg-type]
+    made.write('[hosts.web1]\naddress = "127.0.0.1"\n[hosts.web2]\naddress = "127.0.0.2"\n')
+    complaint(made.fab("deploy"), "there are 2 hosts in the file", "--host", "web1, web2")
+    complaint(made.fab("deploy", "--host", "we;b"), "is no host")
+    complaint(made.fab("deploy", "--host", "web1", "--app", "blgo"), 'there is no app "blgo"')
+
+
+# -- the way to the host --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def box(prepared: None) -> Iterator[Sandbox]:
+    """A host for everything that is refused before it is changed, and for what its users may do."""
+    with standing("bad", WARM) as host:
+        found = sandbox.find(host.name)
+        assert found is not None
+        yield found
+
+
+@pytest.fixture
+def known(box: Sandbox, tmp_path: Path) -> Typed:
+    """A project with that host by its address, its key known, and a key that opens it."""
+    made = project(tmp_path / "p", Host(box), f'[hosts.web1]\naddress = "{box.address}"\nuser = "root"')
+    made.trust(box)
+    return made
+
+
+def test_the_way_there(known: Typed) -> None:
+    """What the tests below break does work when it is not broken."""
+    assert known.fab("status").status == 0
+
+
+def test_an_unreachable_host(known: Typed) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        closed = server.getsockname()[1]
+    known.write(f'[hosts.web1]\naddress = "127.0.0.1"\nport = {closed}\nuser = "root"\n')
+    ran = known.fab("deploy")
+    complaint(ran, "host web1: ", f"root@127.0.0.1:{closed} cannot be reached", "refused", "firewall")
+    known.write('[hosts.web1]\naddress = "no-such-host.invalid"\n')
+    complaint(known.fab("deploy"), "host web1: there is no machine named no-such-host.invalid", "correct `address`")
+
+
+def test_a_host_that_does_not_speak_ssh(known: Typed) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def greet() -> None:
+            other, _ = server.accept()
+            other.sendall(b"220 mail.example ESMTP\r\n" * 50)
+            other.close()
+
+        thread = threading.Thread(target=greet, daemon=True)
+        thread.start()
+        known.write(f'[hosts.web1]\naddress = "127.0.0.1"\nport = {server.getsockname()[1]}\nuser = "root"\n')
+        complaint(known.fab("deploy"), "host web1: ", "does not speak SSH")
+
+
+def test_a_key_that_does_not_open(known: Typed, box: Sandbox) -> None:
+    place = known.ssh / "id_ed25519"
+    place.unlink()
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(place)], check=True)
+    complaint(
+        known.fab("deploy"), f"host web1: root@{box.address}:22 accepts none of your keys", f"ssh root@{box.address}"
+    )
+    place.unlink()
+    complaint(known.fab("deploy"), "host web1: ", f"ssh root@{box.address}")
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "locked", "-f", str(place)], check=True)
+    complaint(known.fab("deploy"), "host web1: ", "ssh-add")
+
+
+def test_a_host_key_that_has_changed(known: Typed, box: Sandbox, tmp_path: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "other")], check=True)
+    before = f"{box.address} {(tmp_path / 'other.pub').read_text()}"
+    (known.ssh / "known_hosts").write_text(before)
+    ran = known.fab("deploy")
+    complaint(ran, "host web1: ", "shows another host key than the one known", f"ssh-keygen -R '{box.address}'")
+    assert (known.ssh / "known_hosts").read_text() == before
+
+
+def fingerprint(box: Sandbox) -> str:
+    line = subprocess.run(
+        ["ssh-keygen", "-l", "-f", "-"], input=box.host_key, capture_output=True, text=True, check=True
+    ).stdout
+    return line.split()[1]
+
+
+def test_an_unknown_host_key_is_never_accepted_in_silence(known: Typed, box: Sandbox) -> None:
+    (known.ssh / "known_hosts").unlink()
+    ran = known.fab("deploy")
+    complaint(ran, f"the host key of {box.address} is not known", fingerprint(box), f"ssh {box.address}")
+    assert not (known.ssh / "known_hosts").exists()
+    refused = known.typing("status", answers={"[yes/no]": "no"})
+    assert refused.status == 1 and fingerprint(box) in refused.stdout and not (known.ssh / "known_hosts").exists()
+    accepted = known.typing("status", answers={"[yes/no]": "yes"})
+    assert accepted.status == 0, accepted.text
+    assert (known.ssh / "known_hosts").read_text() == f"{box.address} {' '.join(box.host_key.split()[:2])}\n"
+    assert known.fab("status").status == 0, "it is asked once"
+
+
+# -- who may become root --------------------------------------------------------------------------
+
+
+def as_user(known: Typed, box: Sandbox, user: str) -> None:
+    known.write(f'[hosts.web1]\naddress = "{box.address}"\nuser = "{user}"\n')
+
+
+def test_a_sudoer_who_needs_no_password(known: Typed, box: Sandbox) -> None:
+    as_user(known, box, "deploy")
+    ran = known.deploy()
+    assert known.fab("plan").status == 0, ran.text
+    assert "deploy@" not in known.fab("status").stderr
+
+
+def test_a_sudoer_is_asked_for_the_password_once(known: Typed, box: Sandbox) -> None:
+    as_user(known, box, "asker")
+    complaint(known.fab("plan"), "a password is needed (sudo password of asker on web1)", "without a password")
+    ran = known.typing("plan", answers={"sudo password of asker on web1": "asker"})
+    assert ran.status in (0, 2) and ran.stdout.count("sudo password") == 1, ran.text
+    assert "asker\r\n" not in ran.stdout.replace("on web1: ", ""), "it is not echoed"
+    wrong = known.typing("plan", answers={"sudo password of asker on web1": "guess"})
+    assert wrong.status == 1 and "sudo does not accept the password" in wrong.stdout, wrong.text
+    assert "host web1" in wrong.stdout and "run again" in wrong.stdout and "guess" not in wrong.stdout
+
+
+def test_the_agent_is_installed_by_a_sudoer_with_a_password(known: Typed, box: Sandbox) -> None:
+    sandbox.run(box.name, "rm", "-rf", "/var/lib/deploykit/agent")
+    as_user(known, box, "asker")
+    ran = known.typing("status", answers={"sudo password of asker on web1": "asker"})
+    assert ran.status == 0 and ran.stdout.count("sudo password") == 1, ran.text
+
+
+def test_a_user_who_may_not(known: Typed, box: Sandbox) -> None:
+    sandbox.run(box.name, "chpasswd", stdin=b"limited:limited\n")
+    as_user(known, box, "limited")
+    ran = known.typing("deploy", answers={"sudo password of limited on web1": "limited"})
+    assert ran.status == 1 and "error: host web1: limited may not become root there" in ran.stdout, ran.text
+    assert "log in as root or as a sudoer" in ran.stdout
+    sandbox.run(box.name, "mv", "/usr/bin/sudo", "/usr/bin/sudo.away")
+    try:
+        complaint(known.fab("deploy"), "host web1: limited is not root and there is no sudo", "log in as root")
+    finally:
+        sandbox.run(box.name, "mv", "/usr/bin/sudo.away", "/usr/bin/sudo")
+
+
+# -- the host itself ------------------------------------------------------------------------------
+
+
+def test_a_system_that_is_not_supported(known: Typed, box: Sandbox) -> None:
+    before = sandbox.run(box.name, "cat", "/etc/os-release").stdout
+    sandbox.run(box.name, "sh", "-c", "printf 'ID=fedora\\nVERSION_ID=\"41\"\\n' > /etc/os-release.new && "
+                "mv /etc/os-release.new /etc/os-release")  # fmt: skip
+    try:
+        for command in ("plan", "deploy"):
+            complaint(known.fab(command), "host web1: the host runs Fedora 41, which is not supported", "Debian 12")
+    finally:
+        sandbox.run(box.name, "tee", "/etc/os-release", stdin=before)
+    assert known.fab("plan").status in (0, 2), "what a host says of itself is not remembered for ever"
+
+
+def test_two_hosts_of_which_one_fails(known: Typed, box: Sandbox) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        closed = server.getsockname()[1]
+    known.write(
+        f'[hosts.good]\naddress = "{box.address}"\nuser = "root"\n'
+        f'[hosts.bad]\naddress = "127.0.0.1"\nport = {closed}\nuser = "root"\n'
+    )
+    ran = known.fab("deploy", "--host", "good,bad")
+    complaint(ran, f"host bad: root@127.0.0.1:{closed} cannot be reached")
+    assert "host good" not in ran.stderr
+    assert known.fab("plan", "--host", "good").status == 0, "the good one was deployed to"
+    assert known.fab("plan", "--host", "good,bad").status == 1
+
+
+def test_a_host_without_python(machine: Machine, tmp_path: Path) -> None:
+    found = machine("bare", image=BASE)
+    sandbox.run(found.name, "sh", "-c", "apt-get -qq purge -y '^python3.*' libpython3-stdlib >/dev/null 2>&1; "
+                "rm -f /usr/bin/python3*; ! command -v python3")  # fmt: skip
+    made = project(tmp_path / "p", Host(found), f"[hosts.{found.name}]")
+    ran = made.fab("plan")
+    assert ran.status in (0, 2), ran.text
+    assert made.host.said("python3", "-c", "print(1)") == "1"
+
+    made.host.sh("rm -f /usr/bin/python3; rm -rf /var/lib/deploykit; rm -f /etc/apt/sources.list; "
+                 "rm -rf /etc/apt/sources.list.d /var/lib/apt/lists/*; apt-get -qq purge -y python3-minimal "
+                 "python3.11-minimal >/dev/null 2>&1; rm -f /usr/bin/python3*")  # fmt: skip
+    complaint(made.fab("plan"), f"host {found.name}: there is no python3 and it could not be installed", "python3")
+
+
+def test_a_full_disk(machine: Machine, tmp_path: Path) -> None:
+    found = machine("full", image=WARM, disk_mb=600)
+    made = project(tmp_path / "p", Host(found), f"[hosts.{found.name}]", APP)
+    tiny.write(made.folder / "tiny")
+    host = made.host
+    host.sh("free=$(df --output=avail -m / | tail -1); fallocate -l $((free - 40))M /filler")
+    complaint(made.fab("deploy"), "the disk is full: ", "MiB are free", "free at least 100 MiB")
+    assert host.sh("ls /srv; ls /etc/deploykit 2>/dev/null || true") == "", "nothing was begun"
+
+    # Now it is enough to begin with, and not to end with.
+    host.sh("rm /filler; free=$(df --output=avail -m / | tail -1); fallocate -l $((free - 130))M /filler")
+    ran = made.fab("deploy")
+    complaint(ran)
+    assert re.search(r"[Nn]o space left|disk is (too )?full", ran.stderr), ran.text
+    host.sh("rm /filler")
+    made.deploy()
+    assert "version 1" in host.curl("tiny.example").text
+    made.settled()
+
+
+# -- secrets --------------------------------------------------------------------------------------
+
+#: Reads every command line on the host, and every environment of root's, until it is told to stop.
+WATCHER = """
+import glob, os, sys, time
+words = [word.encode() for word in sys.stdin.readline().split()]
+found, count = set(), 0
+while not os.path.exists("/tmp/stop"):
+    count += 1
+    for place in glob.glob("/proc/[0-9]*"):
+        try:
+            data = open(place + "/cmdline", "rb").read()
+            if os.stat(place).st_uid == 0:
+                data += open(place + "/environ", "rb").read()
+        except OSError:
+            continue
+        if any(word in data for word in words):
+            found.add(data[:300])
+print(count, sorted(found))
+"""
+#: Every file of the host that holds one of the words on standard input.
+SEARCH = """
+import os, stat, sys
+words = [word.encode() for word in sys.stdin.readline().split()]
+for top, folders, files in os.walk("/"):
+    if top == "/":
+        folders[:] = [each for each in folders if each not in ("proc", "sys", "dev")]
+    for name in files:
+        path = os.path.join(top, name)
+        try:
+            found = os.lstat(path)
+            if stat.S_ISREG(found.st_mode) and any(word in open(path, "rb").read() for word in words):
+                print(oct(found.st_mode & 0o777), path)
+        except OSError:
+            pass
+"""
+
+
+def test_secrets_are_seen_nowhere(known: Typed, box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = known.host
+    held, own = "hush-0a1b2c3d4e", "hush-5f6a7b8c9d"
+    (known.ssh.parent / "kept").write_text(f"{own}\n")
+    known.write(
+        f'[hosts.web1]\naddress = "{box.address}"\nuser = "deploy"\n\n{APP}\n[apps.tiny.env]\n'
+        f'TOKEN = {{secret = "TOKEN"}}\nOWN = {{command = "cat {known.ssh.parent}/kept"}}\n'
+    )
+    tiny.write(known.folder / "tiny")
+    urls = known.folder / "tiny/tiny/urls.py"
+    urls.write_text(
+        "import hashlib, os\nfrom django.http import HttpResponse\nfrom django.urls import path\n"
+        "def home(request):\n    both = os.environ['TOKEN'] + os.environ['OWN']\n"
+        "    return HttpResponse(hashlib.sha256(both.encode()).hexdigest())\nurlpatterns = [path('', home)]\n"
+    )
+    missing = known.fab("deploy")
+    complaint(missing, "the secret TOKEN of app tiny is not on the host", "fab secrets set --app tiny --name TOKEN")
+
+    watching = subprocess.Popen(
+        ["ssh", "-F", "/dev/null", "-o", f"UserKnownHostsFile={known.ssh}/known_hosts", "-i", str(box.identity),
+         f"root@{box.address}", "rm -f /tmp/stop; exec python3 -c " + f"'{WATCHER}'"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert watching.stdin is not None
+    watching.stdin.write(f"{held} {own}\n")
+    watching.stdin.flush()
+    said = []
+    said.append(known.fab("secrets", "set", "--app", "tiny", "--name", "TOKEN", stdin=f"{held}\n"))
+    said.append(known.fab("plan"))
+    said.append(known.fab("plan", "--json", "--verbose"))
+    said.append(known.fab("deploy", "--verbose"))
+    said.append(known.fab("secrets", "list", "--app", "tiny"))
+    (known.ssh.parent / "kept").write_text(f"{own}-changed\n")
+    said.append(known.fab("plan", "--verbose"))
+    said.append(known.fab("plan", "--json"))
+    assert [each.status for each in said] == [0, 2, 2, 0, 0, 2, 2], "\n".join(each.text for each in said)
+    assert "TOKEN" in said[4].stdout and "OWN" in said[5].stdout, said[5].text
+    host.run("touch", "/tmp/stop")
+    seen, _ = watching.communicate(timeout=20)
+    count, _, found = seen.partition(" ")
+    assert int(count) > 20 and found.strip() == "[]", seen
+
+    for ran in said:
+        assert held not in ran.text and own not in ran.text
+    # The app has them, whole.
+    import hashlib
+
+    assert host.curl("tiny.example").text == hashlib.sha256((held + own).encode()).hexdigest()
+    # On the host they are where they must be, and only for whom they must be.
+    done = sandbox.run(box.name, "python3", "-c", SEARCH, stdin=f"{held} {own}\n".encode())
+    places = set(done.stdout.decode().splitlines())
+    assert places == {
+        "0o640 /etc/deploykit/tiny.a.env",
+        "0o600 /var/lib/deploykit/secrets/tiny.json",
+    }
+    assert host.said("stat", "-c", "%U %G", "/etc/deploykit/tiny.a.env") == "root tiny"
+    for words in (("journalctl", "--no-pager", "-o", "cat"), ("cat", "/var/lib/deploykit/journal.jsonl")):
+        text = host.said(*words)
+        assert text and held not in text and own not in text
+    # Nor does this side keep one.
+    for place in known.ssh.parent.rglob("*"):
+        if place.is_file() and place.name != "kept":
+            data = place.read_bytes()
+            assert held.encode() not in data and own.encode() not in data, place
+    assert known.fab("secrets", "unset", "--app", "tiny", "--name", "TOKEN").status == 0
+    assert host.said("cat", "/var/lib/deploykit/secrets/tiny.json").count(held) == 0
