@@ -11,6 +11,7 @@ from deploykit.agent import values
 from deploykit.agent.secret import HostSecret, Secret
 from deploykit.config import requirements
 from deploykit.config.project import AppEntry, HostEntry, Project, Wanted
+from deploykit.config.toml import located
 from deploykit.errors import ConfigError, DeploykitError, Problem
 
 
@@ -33,7 +34,7 @@ def complete(
             except DeploykitError as error:
                 problems.append(Problem(f"apps.{app.name}", "", 0, error.what, error.todo))
     if problems:
-        raise ConfigError(problems, str(project.file))
+        raise ConfigError(located(problems, project.file), str(project.file))
     return values.Host(entry.name, entry.address, entry.user, entry.port, entry.roles, tuple(done), entry.recipes)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from deploykit.agent.secret import Secret
 from deploykit.config.models import FromCommand, FromEnv
 from deploykit.config.project import AppEntry, Project, Wanted
+from deploykit.config.toml import located
 from deploykit.errors import ConfigError, DeploykitError, Problem
 
 #: (words, folder) -> what the command printed. Raises DeploykitError when it failed.
@@ -49,7 +50,7 @@ def resolve(
     fetch = _Fetch(os.environ if environ is None else environ, run_command, project.folder)
     done = tuple(fetch.app(app) if apps is None or app.name in apps else app for app in project.apps)
     if fetch.problems:
-        raise ConfigError(fetch.problems, str(project.file))
+        raise ConfigError(located(fetch.problems, project.file), str(project.file))
     return replace(project, apps=done)
 
 

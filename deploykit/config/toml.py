@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pathlib
 import re
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from deploykit.errors import ConfigError, Problem
@@ -55,6 +57,24 @@ def _syntax(message: str, text: str) -> Problem:
 def positions(text: str) -> dict[Path, int]:
     """The line (from 1) on which each key, table or array element of a *valid* document begins."""
     return _Scan(text).document()
+
+
+def located(problems: Iterable[Problem], file: pathlib.Path) -> list[Problem]:
+    """The problems with the lines their keys stand on (or else of the table around), where the file can be read.
+
+    For what is found only after the file was read: in the sources, in the environment.
+    """
+    try:
+        lines = positions(file.read_bytes().decode("utf-8-sig"))
+    except (OSError, UnicodeDecodeError):
+        return list(problems)
+    found = []
+    for problem in problems:
+        way: Path = (*(part for part in problem.table.split(".") if part), *([problem.key] if problem.key else []))
+        while way and way not in lines:
+            way = way[:-1]
+        found.append(replace(problem, line=problem.line or lines.get(way, 0)))
+    return found
 
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
