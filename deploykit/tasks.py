@@ -262,7 +262,9 @@ def rollback(context: Any, app: str, host: str = "", release: str = "") -> None:
 
 
 @_command(
-    help={"host": "the host", "app": "the app", "name": "the secret's name"}, positional=["action"], name="secrets"
+    help={"action": "set, unset or list", "host": "the host", "app": "the app", "name": "the secret's name"},
+    positional=["action"],
+    name="secrets",
 )
 def secrets_(context: Any, action: str, app: str, name: str = "", host: str = "") -> None:
     """Keep secrets on the host: `secrets set|unset|list --app APP --name NAME`; the value is from stdin or a prompt."""
@@ -382,7 +384,9 @@ def remove_app(context: Any, name: str, host: str = "", delete_data: bool = Fals
     )
 
 
-@_command(help={"name": "the sandbox's name"}, positional=["action"], name="sandbox")
+@_command(
+    help={"action": "up, down, reset or list", "name": "the sandbox's name"}, positional=["action"], name="sandbox"
+)
 def sandbox_(context: Any, action: str, name: str = "sandbox") -> None:
     """Throw-away hosts on this machine: `sandbox up|down|reset|list` (needs root on Debian or Ubuntu)."""
     from deploykit import sandbox

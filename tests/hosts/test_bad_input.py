@@ -117,7 +117,7 @@ def listener() -> Iterator[socket.socket]:
         ('[apps."a;b"]\nsource = "tiny"\ndomains = ["a.example"]\n', ("deploykit.toml:4", "a;b", "allowed: ")),
         ('[apps.Blog]\nsource = "tiny"\ndomains = ["a.example"]\n', ("deploykit.toml:4", "Blog", "did you mean: ")),
         (f"[apps.{'a' * 200}]\nsource = 'tiny'\ndomains = ['a.example']\n", ("deploykit.toml:4", "allowed: ")),
-        ('[apps.postgres]\nsource = "tiny"\ndomains = ["a.example"]\n', ("deploykit.toml:4", "postgres", "belongs to the system", "choose another")),
+        ('[apps.postgres]\nsource = "tiny"\ndomains = ["a.example"]\n', ("deploykit.toml:4", "postgres", "choose another")),
         ('[apps.tiny\nsource = "tiny"\n', ("deploykit.toml:4", "this is not TOML", "Expected ']'")),
         ('[apps.tiny]\nsource = "nowhere"\ndomains = ["a.example"]\n', ("[apps.tiny]", "nowhere", "`source`")),
         ('[apps.tiny]\nsuorce = "tiny"\ndomains = ["a.example"]\n', ("suorce", "did you mean: source")),

@@ -12,7 +12,7 @@ import jinja2
 import pytest
 
 from deploykit.agent.resource import Resource, decode, encode
-from deploykit.agent.resources import Absent, Directory, File, Link, Package, Service, User
+from deploykit.agent.resources import Absent, DataDirectory, Directory, File, Link, Package, Service, User
 from deploykit.agent.values import App, Code, Database, Facts, Host, Python, Redis, Tls, Web
 from deploykit.recipes import ORDER
 from deploykit.recipes.base import supported
@@ -125,7 +125,7 @@ def test_an_app_shares_nothing_with_another() -> None:
             ("media", 0o2750, "www-data"),
         ):
             directory = found[f"directory /srv/{app.name}/{name}"]
-            assert directory == Directory(directory.path, app.name, group, mode, app=app.name)  # type: ignore[attr-defined]
+            assert directory == DataDirectory(f"/srv/{app.name}/{name}", app.name, group, mode, app=app.name)
         sockets = found[f"directory /run/{app.name}"]
         assert isinstance(sockets, Directory) and sockets.mode == 0o2750
         assert f"d /run/{app.name} 2750 {app.name} www-data -" in text(

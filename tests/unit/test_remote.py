@@ -10,6 +10,7 @@ import io
 import json
 import os
 import subprocess
+import threading
 import time
 import zipfile
 from collections.abc import Iterator
@@ -296,8 +297,8 @@ def apply(state: Path, agent: Bundle, *resources: File, digest: str = "d", cut: 
 
 
 def slow(tmp_path: Path) -> File:
-    """A file whose action takes a second and says when it is done."""
-    script = f"sleep 1; echo done >> {tmp_path}/done"
+    """A file whose action waits until there is a file `gate`, and says when it is done."""
+    script = f"for i in $(seq 600); do test -e {tmp_path}/gate && break; sleep 0.05; done; echo done >> {tmp_path}/done"
     return File(str(tmp_path / "a.conf"), "x", USER, GROUP, actions=(Action("tell slowly", (("sh", "-c", script),)),))
 
 
@@ -312,6 +313,7 @@ def test_a_run_goes_on_without_its_connection(tmp_path: Path, state: Path, agent
     with pytest.raises(DeploykitError) as caught:
         apply(state, agent, slow(tmp_path), cut=2)  # the plan, and that it started
     assert "what had begun goes on there" in str(caught.value)
+    (tmp_path / "gate").touch()
     wait_for(tmp_path / "done")
     time.sleep(0.3)
     events = apply(state, agent, slow(tmp_path))
@@ -325,6 +327,7 @@ def test_a_run_goes_on_without_its_connection(tmp_path: Path, state: Path, agent
 def test_the_same_deploy_attaches(tmp_path: Path, state: Path, agent: Bundle) -> None:
     with pytest.raises(DeploykitError):
         apply(state, agent, slow(tmp_path), cut=2)
+    threading.Timer(2, (tmp_path / "gate").touch).start()
     events = apply(state, agent, slow(tmp_path))
     assert kinds(events) == ["attached", "started", "changing", "action", "end"]
     assert events[0]["who"] == "ann@laptop" and 0 <= events[0]["age"] < 10
@@ -339,6 +342,7 @@ def test_another_deploy_is_refused(tmp_path: Path, state: Path, agent: Bundle) -
     assert "the host is locked: ann@laptop has had it for " in error["what"] and "(apply)" in error["what"]
     assert "wait until it has ended" in error["todo"]
     assert end == {"event": "end", "ok": False, "locked": True}
+    (tmp_path / "gate").touch()
     wait_for(tmp_path / "done")
 
 
@@ -360,6 +364,7 @@ def test_a_worker_that_was_killed(tmp_path: Path, state: Path, agent: Bundle) ->
     assert kinds(events) == ["plan", "started", "changing", "action", "error", "end"]
     assert "ended from outside" in events[-2]["what"] and "deploy again" in events[-2]["todo"]
     assert events[-1]["ok"] is False
+    (tmp_path / "gate").touch()
     events = apply(state, agent, slow(tmp_path))
     assert kinds(events) == ["ended", "plan", "started", "action", "end"]
     assert events[0]["ok"] is None
