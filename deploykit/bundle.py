@@ -6,10 +6,12 @@ A zip of deploykit/agent, deploykit/recipes and the project's own recipes. On th
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploykit.catalogue import project_recipes
@@ -19,10 +21,15 @@ PACKAGE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Bundle:
-    """The archive and its name."""
+    """The agent's files, and the name that their contents make."""
 
     sha: str
-    data: bytes
+    files: Mapping[str, bytes] = field(repr=False)
+
+    @functools.cached_property
+    def data(self) -> bytes:
+        """The archive. Made only when it must be sent: most hosts have it."""
+        return _zip(self.files)
 
 
 def bundle(project: Path) -> Bundle:
@@ -37,11 +44,16 @@ def bundle(project: Path) -> Bundle:
     if theirs is not None:
         files["recipes/__init__.py"] = b""
         files.update(_modules(theirs, "recipes"))
+    return named(files)
+
+
+def named(files: Mapping[str, bytes]) -> Bundle:
+    """The bundle of these files: path to content."""
     digest = hashlib.sha256()
     for name, data in sorted(files.items()):
         digest.update(f"{name}\0{len(data)}\0".encode())
         digest.update(data)
-    return Bundle(digest.hexdigest()[:32], _zip(files))
+    return Bundle(digest.hexdigest()[:32], files)
 
 
 def _modules(folder: Path, prefix: str) -> dict[str, bytes]:
@@ -52,7 +64,7 @@ def _modules(folder: Path, prefix: str) -> dict[str, bytes]:
     }
 
 
-def _zip(files: dict[str, bytes]) -> bytes:
+def _zip(files: Mapping[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in sorted(files.items()):

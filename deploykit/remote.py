@@ -22,7 +22,7 @@ Event = dict[str, Any]
 #: Receives the agent on standard input, unpacks it where it belongs, compiles it, becomes it. The rest of standard
 #: input is the request: read without a buffer, not one byte too many.
 _INSTALL = """
-import compileall, hashlib, io, os, shutil, sys, tempfile, zipfile
+import compileall, hashlib, io, os, shutil, sys, tempfile, time, zipfile
 if sys.version_info < (3, 10):
     print("Python %d.%d" % sys.version_info[:2], file=sys.stderr)
     sys.exit(95)
@@ -37,8 +37,9 @@ folder = "/var/lib/deploykit/agent"
 os.makedirs(folder, 0o755, exist_ok=True)
 place = folder + "/" + sha
 if not os.path.isdir(place):
-    for old in os.listdir(folder):
-        shutil.rmtree(folder + "/" + old, ignore_errors=True)
+    for old in os.listdir(folder):  # not those that may still be at work
+        if time.time() - os.path.getmtime(folder + "/" + old) > 86400:
+            shutil.rmtree(folder + "/" + old, ignore_errors=True)
     fresh = tempfile.mkdtemp(dir=folder)
     zipfile.ZipFile(io.BytesIO(data)).extractall(fresh)
     compileall.compile_dir(fresh, quiet=2)
@@ -88,11 +89,12 @@ class Remote:
     def _become(self) -> str:
         if self._transport.user == "root":
             return ""
-        return "sudo -n " if self._password is None else "sudo -S -p '' "
+        # -k: sudo must read the password even when it remembers an earlier one, or it would be left for the agent.
+        return "sudo -n " if self._password is None else "sudo -k -S -p '' "
 
     def _converse(self, command: str, data: bytes) -> Generator[Event, None, tuple[int, str]]:
         exchange = self._transport.exec(command)
-        if self._password is not None and "sudo -S" in command:
+        if self._password is not None and "sudo -k -S" in command:
             data = self._password.encode() + b"\n" + data
         try:
             exchange.write(data)

@@ -6,7 +6,6 @@ import functools
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,8 +13,9 @@ from typing import Any, TypeVar
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
+from deploykit import tables
 from deploykit.errors import DeploykitError
-from deploykit.screen import Screen, moment, number, span
+from deploykit.screen import Screen
 
 __all__ = [
     "add_app",
@@ -134,24 +134,9 @@ def deploy(context: Any, host: str = "", app: str = "", verbose: bool = False) -
         show.notes(outcome.host, outcome.notes, warnings=True)
         if outcome.ok and not outcome.changed:
             show.line("nothing to do", "green", outcome.host)
-    _receipt(show, [outcome for outcome in outcomes if outcome.deployed])
+    tables.receipt(show, _project(), [outcome for outcome in outcomes if outcome.deployed])
     if _failures(show, outcomes):
         raise Exit(code=1)
-
-
-def _receipt(show: Screen, outcomes: Sequence[Any]) -> None:
-    if not outcomes:
-        return
-    project = _project()
-    rows = []
-    for outcome in outcomes:
-        for event in outcome.deployed:
-            app = project.app(event["app"]) if event["app"] in project.names else None
-            scheme = "https" if app and app.tls else "http"
-            port = "" if not app or app.nginx else f":{app.port}"
-            urls = " ".join(f"{scheme}://{domain}{port}/" for domain in app.domains) if app else ""
-            rows.append([event["app"], event["release"], f"{event.get('seconds', 0):.1f} s", outcome.host, urls])
-    show.table("", ["app", "release", "took", "host", "answers on"], rows)
 
 
 @_command(
@@ -198,48 +183,9 @@ def status(context: Any, host: str = "", json: bool = False) -> None:
         _print_json({outcome.host: outcome.answer for outcome in outcomes})
     for outcome in outcomes:
         if outcome.answer:
-            _show_status(show, outcome.host, outcome.answer)
+            tables.status(show, outcome.host, outcome.answer)
     if _failures(show, outcomes):
         raise Exit(code=1)
-
-
-def _show_status(show: Screen, name: str, answer: dict[str, Any]) -> None:
-    host = answer["host"]
-    show.line(
-        f"{name}: {host['system']}, {host['processors']} CPUs, load {host['load']:.2f}, "
-        f"memory {host['memory'] - host['available']}/{host['memory']} MiB used, "
-        f"disk {(host['disk'] - host['free']) // 1024}/{host['disk'] // 1024} GiB used",
-        "bold",
-    )
-    rows = []
-    for app in answer["apps"]:
-        up = f"{app['processes']}, up {span(app['uptime'])}" if app["uptime"] else ""
-        state = app["process"].lower()
-        rows.append(
-            [
-                app["app"],
-                f"{app['release']} ({app['label']})" if app["label"] else app["release"] or "none",
-                span(time.time() - app["at"]) if app["at"] else "",
-                up if state == "running" and up else state,
-                f"{app['memory']} MiB",
-                f"{app['size']} MiB",
-            ]
-        )
-    if rows:
-        show.table("", ["app", "release", "live for", "processes", "memory", "disk"], rows)
-    else:
-        show.line("no apps yet: `fab deploy` brings them")
-    for app in answer["apps"]:
-        earlier = [each for each in reversed(app["releases"]) if each["release"] != app["release"]]
-        if earlier:
-            kept = ", ".join(f"{each['release']} ({moment(each['at'])})" for each in earlier)
-            show.line(f"{app['app']} can go back to: {kept}")
-    last = answer["journal"]
-    if last:
-        how = "ended well" if last["ok"] else "failed"
-        what = "deploy" if last["operation"] == "apply" else last["operation"]
-        changes = number(last["changed"], "change")
-        show.line(f"last run: {what} by {last['who']} at {moment(last['at'])}, {changes}, {how}")
 
 
 @_command(

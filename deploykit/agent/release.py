@@ -95,6 +95,7 @@ def lay(deployment: Deployment, listing: Listing, received: Path) -> Path:
     partial = deployment.folder.with_name(f"{deployment.release}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(mode=0o711)
+    (partial / "venv").symlink_to(deployment.virtualenv)  # for people: /srv/<app>/live/venv/bin/python manage.py ...
     code = partial / "code"
     code.mkdir(mode=0o750)
     group = grp.getgrnam(deployment.app).gr_gid
