@@ -92,8 +92,9 @@ HEAD = ["case", "median", "min", "max", "unit", "runs", "target", "met", "note"]
 class Bench:
     """The rows measured so far, and how busy the machine was meanwhile."""
 
-    def __init__(self, folder: Path, runs: int, firsts: int, patience: float, prefix: str) -> None:
+    def __init__(self, folder: Path, runs: int, firsts: int, patience: float, prefix: str, remark: str) -> None:
         self.folder, self.runs, self.firsts, self.patience, self.prefix = folder, runs, firsts, patience, prefix
+        self.remark = remark
         self.rows: list[Row] = []
         self.loads: list[float] = []
         self.shares: list[float] = []
@@ -128,8 +129,9 @@ class Bench:
                     "far 10": (Row("nothing to do, 10 apps, 50 ms away"), distant[1], many),
                 }
                 for row, where, machine in rows.values():
+                    where.deploy()  # the first one from a project asks the host what it is
                     count = Count(machine.name)
-                    _, said = where.deploy()  # also brings what the first run alone does into place
+                    _, said = where.deploy()
                     connections, execs = count.now()
                     row.note = f"{connections} connection, {execs} exec"
                     if "nothing to do" not in said:
@@ -262,6 +264,7 @@ class Bench:
             f"load average before the runs: median {statistics.median(self.loads):.2f}, "
             f"at most {max(self.loads):.2f}; other work on the cores just before each run: median "
             f"{statistics.median(self.shares):.0%}, at most {max(self.shares):.0%}",
+            *([self.remark] if self.remark else []),
         ]
 
 
@@ -350,11 +353,14 @@ def main() -> None:
     parser.add_argument("--firsts", type=int, default=3, help="runs of each first deploy")
     parser.add_argument("--patience", type=float, default=40, help="seconds to wait for a calm machine before each run")
     parser.add_argument("--prefix", default="bench", help="how the hosts' names begin")
+    parser.add_argument("--remark", default="", help="a line about the circumstances, for the report")
     parser.add_argument("--output", type=Path, default=HERE / "RESULTS.md")
     arguments = parser.parse_args()
     sandbox.prepare(lambda text: print(text, flush=True))
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), arguments.runs, arguments.firsts, arguments.patience, arguments.prefix)
+        bench = Bench(
+            Path(folder), arguments.runs, arguments.firsts, arguments.patience, arguments.prefix, arguments.remark
+        )
         for case in arguments.cases or ("nothing", "first", "memory"):
             getattr(bench, case)()
             arguments.output.write_text(bench.report())

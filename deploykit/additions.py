@@ -35,6 +35,9 @@ def add(project: Project, name: str, where: str, domains: Sequence[str], ref: st
     yield f"  manage.py in {found.root or '.'}, settings {found.settings or 'not found'}"
     for question in draft.questions:
         yield f"  open: {question}"
+    if found.settings and not any("HOSTS" in name for name in found.env):
+        names = ", ".join(domains)
+        yield f"  note: the settings do not read ALLOWED_HOSTS from the environment; it must contain {names}"
 
 
 def remove(project: Project, name: str) -> None:

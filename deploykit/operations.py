@@ -218,6 +218,8 @@ def each(entries: Sequence[HostEntry], work: Callable[[HostEntry], Outcome]) -> 
         try:
             return work(entry)
         except DeploykitError as error:
+            if entry.meant:
+                error.todo = f"did you mean: {entry.meant}\n{error.todo}"
             return Outcome(entry.name, error=error)
 
     if len(entries) == 1:

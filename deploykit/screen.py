@@ -107,9 +107,8 @@ class Screen:
         import getpass
 
         if not sys.stdin.isatty():
-            raise DeploykitError(
-                f"a password is needed ({question})", todo="run it in a terminal, or allow sudo without a password"
-            )
+            todo = "run it in a terminal, or allow sudo without a password"
+            raise DeploykitError(f"a password is needed ({question})", "no terminal", todo)
         with self._lock:
             return getpass.getpass(f"{question}: ")
 

@@ -75,7 +75,7 @@ def _project() -> Any:
     for folder in (Path.cwd(), *Path.cwd().parents):
         if (folder / "deploykit.toml").is_file():
             return load(folder)
-    raise DeploykitError("there is no deploykit.toml here", str(Path.cwd()), "write one with: fab init")
+    raise DeploykitError("there is no deploykit.toml here", str(Path.cwd()), "write one with: deploykit init")
 
 
 def _entries(context: Any, project: Any, host: str) -> Any:

@@ -119,8 +119,12 @@ class _Channel:
 
 
 def _connection(target: Target, confirm: Confirm) -> Connection:
+    import logging
+
     from fabric import Config, Connection
 
+    # Without a handler, Python shows what paramiko logs, tracebacks and all; our errors say it in words.
+    logging.getLogger("paramiko").addHandler(logging.NullHandler())
     keywords: dict[str, Any] = {"compress": False, "banner_timeout": CONNECT_TIMEOUT, "auth_timeout": 60}
     keywords["transport_factory"] = _prompt
     if target.identity:

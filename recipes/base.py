@@ -19,7 +19,8 @@ __all__ = ["WWW", "recipe", "supported"]
 def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
     """The base of any host, and each app's user and folders."""
     if reason := supported(facts):
-        raise Failed(reason)
+        what, _, todo = reason.partition(". ")
+        raise Failed(what, todo=todo)
     yield from postgres.early(host, facts)  # before any package: all packages are installed at once
 
     yield Package("ca-certificates")

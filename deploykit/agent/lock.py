@@ -11,7 +11,8 @@ import os
 import time
 from dataclasses import asdict, dataclass
 
-from deploykit.agent import paths
+from deploykit.agent import paths, process
+from deploykit.agent.resource import Failed
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,42 @@ def take(holder: Holder) -> Lock:
     lock = Lock(handle)
     lock.write(holder)
     return lock
+
+
+def settle(patience: float = 300.0) -> None:
+    """Waits until all programs of earlier runs have ended, and lets those of this one be waited for. Raises Failed.
+
+    A killed run leaves its `apt-get`, `uv` or `migrate` behind, and a second one beside it would do harm. They inherit
+    a locked file, and the kernel frees it when the last of them has ended. `patience` in seconds.
+    """
+    handle = os.open(paths.PROGRAMS, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError:
+            if time.monotonic() > deadline:
+                os.close(handle)
+                raise Failed(
+                    "what an earlier run started still goes on", _users(), "wait for it or end it, then deploy again"
+                ) from None
+            time.sleep(0.05)
+    process.keep(handle)
+
+
+def _users() -> str:
+    """The programs that have the file open, a line each."""
+    found = []
+    for entry in os.listdir("/proc"):
+        try:
+            places = {os.readlink(f"/proc/{entry}/fd/{each}") for each in os.listdir(f"/proc/{entry}/fd")}
+            if int(entry) != os.getpid() and str(paths.PROGRAMS) in places:
+                with open(f"/proc/{entry}/comm", encoding="utf-8", errors="replace") as name:
+                    found.append(f"{entry} {name.read().strip()}")
+        except (OSError, ValueError):
+            continue  # no process, or one that has ended meanwhile
+    return "\n".join(found)
 
 
 def _parse(text: bytes) -> Holder | None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 STATE = Path(os.environ.get("DEPLOYKIT_STATE", "/var/lib/deploykit"))
 
 LOCK = STATE / "lock"
+PROGRAMS = STATE / "programs"  # locked while a program that a run started goes on
 MANIFEST = STATE / "manifest.json"  # the resources deploykit made here
 PENDING = STATE / "pending"  # actions that changes still owe
 RUNS = STATE / "runs"  # events of each run, for who attaches again
@@ -22,7 +23,12 @@ APPS = STATE / "apps"  # per app: which slot runs which release
 def write(path: Path, data: bytes | str, *, mode: int = 0o600) -> None:
     """Writes a file of deploykit's own so that a crash leaves the old or the new text, never a part."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        name = path.parent / part(folder, path.name)
+    finally:
+        os.close(folder)
+    handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
@@ -31,9 +37,21 @@ def write(path: Path, data: bytes | str, *, mode: int = 0o600) -> None:
             os.fchmod(file.fileno(), mode)
         os.replace(name, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        name.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def part(folder: int, name: str) -> str:
+    """A file's name in the open `folder` while it is written. What a killed run left of it is cleared away."""
+    begin, end = f".{name[:200]}.", ".deploykit"
+    for found in os.listdir(f"/proc/self/fd/{folder}"):  # O_PATH will do
+        if found.startswith(begin) and found.endswith(end):
+            pid = found[len(begin) : -len(end)]
+            if pid.isdigit() and (int(pid) == os.getpid() or not os.path.exists(f"/proc/{pid}")):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(found, dir_fd=folder)
+    return f"{begin}{os.getpid()}{end}"
 
 
 def sync(folder: Path) -> None:

@@ -31,6 +31,9 @@ ENVIRONMENT: dict[str, str] = {
     "PIP_CERT": "/etc/ssl/certs/ca-certificates.crt",
 }
 
+#: What every program we start inherits open: see `lock.settle`.
+_kept: tuple[int, ...] = ()
+
 _memory: dict[object, object] = {}
 _asking: dict[object, threading.RLock] = {}
 _generation = 0
@@ -69,6 +72,17 @@ def forget() -> None:
     _memory.clear()
 
 
+def keep(handle: int) -> None:
+    """Every program that is started from now on has `handle` open for as long as it runs, and so have its own."""
+    global _kept
+    _kept = (handle,)
+
+
+def kept() -> tuple[int, ...]:
+    """What programs inherit, for who starts one without `run`."""
+    return _kept
+
+
 def run(
     argv: Sequence[str],
     *,
@@ -105,6 +119,7 @@ def run(
                 capture_output=True,
                 env=environment,
                 cwd=cwd or "/",
+                pass_fds=_kept,
                 timeout=timeout,
                 **identity,  # type: ignore[call-overload]
             )
@@ -142,6 +157,7 @@ def _follow(
         stderr=subprocess.STDOUT,
         env=dict(environment),
         cwd=cwd or "/",
+        pass_fds=_kept,
         **identity,  # type: ignore[call-overload]
     ) as child:
         if child.stdin is not None:

@@ -197,6 +197,7 @@ def _detached(
         held.write(dataclasses.replace(holder, pid=os.getpid()))
         run.write({"event": "started", "run": holder.run, "who": holder.who, "at": time.time()})
         try:
+            lock.settle()
             count, ok = work(run.write)
         except Failed as failure:
             run.write(engine.trouble(failure))

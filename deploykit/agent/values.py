@@ -117,7 +117,7 @@ class App:
     media: Served | None = Served("/media/")
     web: Web = Web()
     env: Mapping[str, Value] = field(default_factory=dict)  # the user's, `${...}` not yet replaced
-    health: str = ""  # path that must answer 2xx or 3xx; "": "/" must answer anything below 400 but 404
+    health: str = ""  # path that must answer 2xx or 3xx; "": "/" must answer, with anything but 400 and 5xx
     tls: Tls | None = None
     nginx: bool = True  # False: the tour's simplest server, gunicorn on `port` with WhiteNoise
     port: int = 0  # only with nginx = False

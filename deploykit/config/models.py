@@ -237,7 +237,7 @@ class AppTable:
     )
     health: str = key(
         "A path that must answer with 2xx or 3xx before a release goes live. "
-        "Without it: / must answer anything below 400 but not 404.",
+        "Without it: / must answer, with anything but 400 and 5xx.",
         'a path such as "/healthz"',
         "",
         example='"/healthz"',

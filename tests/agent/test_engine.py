@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from deploykit.agent import engine, facts, lock, paths, runs
+from deploykit.agent import engine, facts, lock, paths, process, runs
 from deploykit.agent.engine import Manifest
 from deploykit.agent.resource import Action, Failed, NotYet, Resource, Secret, State, encode
 from deploykit.agent.resources import Absent, Directory, File, Link
@@ -484,6 +484,50 @@ def test_programs_that_a_run_starts_do_not_keep_the_lock(tmp_path: Path) -> None
         held.close()
         lock.take(holder()).close()
         child.kill()
+
+
+def test_what_a_killed_run_started_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_kept", ())
+
+    def die(seconds: float) -> None:
+        lock.settle()
+        script = f"(sleep {seconds}; echo ended > {tmp_path}/ended) & kill -9 $PPID"
+        process.run(["sh", "-c", script])
+
+    assert in_a_process(lambda: die(0.6)) == -9
+    assert not (tmp_path / "ended").exists()
+    lock.settle()
+    assert (tmp_path / "ended").exists()
+
+
+def test_but_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_kept", ())
+
+    def die() -> None:
+        lock.settle()
+        process.run(["sh", "-c", "sleep 3 & kill -9 $PPID"])
+
+    assert in_a_process(die) == -9
+    with pytest.raises(Failed) as caught:
+        lock.settle(patience=0.1)
+    assert "still goes on" in caught.value.what and "sleep" in caught.value.detail
+    assert "end it, then deploy again" in caught.value.todo
+
+
+def test_what_a_killed_writer_left_is_cleared_away(tmp_path: Path) -> None:
+    def die() -> None:
+        os.replace = lambda *arguments: os.kill(os.getpid(), 9)  # type: ignore[assignment,misc]
+        os.rename = lambda *arguments, **values: os.kill(os.getpid(), 9)  # type: ignore[assignment,misc]
+        if not list(tmp_path.glob(".a.*")):
+            paths.write(tmp_path / "a", "half")
+        file(tmp_path / "b", "half").change(None)
+
+    assert [in_a_process(die), in_a_process(die)] == [-9, -9]
+    assert len(list(tmp_path.glob(".a.*"))) == len(list(tmp_path.glob(".b.*"))) == 1
+    (tmp_path / ".a.1.deploykit").touch()  # of a process that lives
+    paths.write(tmp_path / "a", "whole")
+    file(tmp_path / "b", "whole").change(None)
+    assert sorted(each.name for each in tmp_path.iterdir() if each.is_file()) == [".a.1.deploykit", "a", "b"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"who": "ann"}'])

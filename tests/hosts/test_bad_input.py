@@ -117,7 +117,7 @@ def listener() -> Iterator[socket.socket]:
         ('[apps."a;b"]\nsource = "tiny"\ndomains = ["a.example"]\n', ("deploykit.toml:4", "a;b", "allowed: ")),
         ('[apps.Blog]\nsource = "tiny"\ndomains = ["a.example"]\n', ("deploykit.toml:4", "Blog", "did you mean: ")),
         (f"[apps.{'a' * 200}]\nsource = 'tiny'\ndomains = ['a.example']\n", ("deploykit.toml:4", "allowed: ")),
-        ('[apps.postgres]\nsource = "tiny"\ndomains = ["a.example"]\n', ("deploykit.toml:4", "postgres", "choose another")),
+        ('[apps.postgres]\nsource = "tiny"\ndomains = ["a.example"]\n', ("deploykit.toml:4", "choose another")),
         ('[apps.tiny\nsource = "tiny"\n', ("deploykit.toml:4", "this is not TOML", "Expected ']'")),
         ('[apps.tiny]\nsource = "nowhere"\ndomains = ["a.example"]\n', ("[apps.tiny]", "nowhere", "`source`")),
         ('[apps.tiny]\nsuorce = "tiny"\ndomains = ["a.example"]\n', ("suorce", "did you mean: source")),
@@ -334,19 +334,17 @@ def test_a_host_without_python(machine: Machine, tmp_path: Path) -> None:
     sandbox.run(found.name, "sh", "-c", "apt-get -qq purge -y '^python3.*' libpython3-stdlib >/dev/null 2>&1; "
                 "rm -f /usr/bin/python3*; ! command -v python3")  # fmt: skip
     made = project(tmp_path / "p", Host(found), f"[hosts.{found.name}]")
+    made.host.sh("mv /etc/apt /etc/apt.away; mkdir /etc/apt; rm -rf /var/lib/apt/lists/*")
+    complaint(made.fab("plan"), f"host {found.name}: there is no python3 and it could not be installed", "python3")
+    made.host.sh("rm -r /etc/apt; mv /etc/apt.away /etc/apt")
     ran = made.fab("plan")
     assert ran.status in (0, 2), ran.text
     assert made.host.said("python3", "-c", "print(1)") == "1"
 
-    made.host.sh("rm -f /usr/bin/python3; rm -rf /var/lib/deploykit; rm -f /etc/apt/sources.list; "
-                 "rm -rf /etc/apt/sources.list.d /var/lib/apt/lists/*; apt-get -qq purge -y python3-minimal "
-                 "python3.11-minimal >/dev/null 2>&1; rm -f /usr/bin/python3*")  # fmt: skip
-    complaint(made.fab("plan"), f"host {found.name}: there is no python3 and it could not be installed", "python3")
-
 
 def test_a_full_disk(machine: Machine, tmp_path: Path) -> None:
     found = machine("full", image=WARM, disk_mb=600)
-    made = project(tmp_path / "p", Host(found), f"[hosts.{found.name}]", APP)
+    made = project(tmp_path / "p", Host(found), f"[hosts.{found.name}]", APP.replace("none", "sqlite"))
     tiny.write(made.folder / "tiny")
     host = made.host
     host.sh("free=$(df --output=avail -m / | tail -1); fallocate -l $((free - 40))M /filler")
@@ -455,6 +453,7 @@ def test_secrets_are_seen_nowhere(known: Typed, box: Sandbox, monkeypatch: pytes
     places = set(done.stdout.decode().splitlines())
     assert places == {
         "0o640 /etc/deploykit/tiny.a.env",
+        "0o600 /var/lib/deploykit/apps/tiny.json",  # what a rollback brings back
         "0o600 /var/lib/deploykit/secrets/tiny.json",
     }
     assert host.said("stat", "-c", "%U %G", "/etc/deploykit/tiny.a.env") == "root tiny"

@@ -9,10 +9,10 @@ import hashlib
 import json
 import os
 import subprocess
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -111,9 +111,20 @@ def agent() -> Bundle:
     return bundle(Path("/nonexistent"))
 
 
-def talk(transport: Local, made: Bundle, request: Event, trees: dict[str, source.Tree] | None = None) -> list[Event]:
+def talk(
+    transport: Local,
+    made: Bundle,
+    request: Event,
+    trees: dict[str, source.Tree] | None = None,
+    on: Mapping[str, Callable[[], object]] = MappingProxyType({}),
+) -> list[Event]:
+    """The events of a request; `on` does something as soon as an event of that kind comes."""
     remote = Remote("web1", transport, made, refuse, trees or {})
-    return list(remote.events({"who": "ann@laptop", "digest": "d", **request}))
+    events = []
+    for event in remote.events({"who": "ann@laptop", "digest": "d", **request}):
+        events.append(event)
+        on.get(event["event"], lambda: None)()
+    return events
 
 
 def kinds(events: list[Event]) -> list[str]:
@@ -277,7 +288,14 @@ def test_a_file_that_changes_while_it_is_sent(state: Path, receiver: Bundle, tre
 # -- runs that outlive the connection --------------------------------------------------------------
 
 
-def apply(state: Path, agent: Bundle, *resources: File, digest: str = "d", cut: int = 0) -> list[Event]:
+def apply(
+    state: Path,
+    agent: Bundle,
+    *resources: File,
+    digest: str = "d",
+    cut: int = 0,
+    on: Mapping[str, Callable[[], object]] = MappingProxyType({}),
+) -> list[Event]:
     (facts,) = talk(Local(state), agent, {"operation": "facts"})
     request = {
         "operation": "apply",
@@ -287,7 +305,7 @@ def apply(state: Path, agent: Bundle, *resources: File, digest: str = "d", cut: 
         "digest": digest,
         "only": None,
     }
-    return talk(Local(state, cut=cut), agent, request)
+    return talk(Local(state, cut=cut), agent, request, on=on)
 
 
 def slow(tmp_path: Path) -> File:
@@ -321,9 +339,8 @@ def test_a_run_goes_on_without_its_connection(tmp_path: Path, state: Path, agent
 def test_the_same_deploy_attaches(tmp_path: Path, state: Path, agent: Bundle) -> None:
     with pytest.raises(DeploykitError):
         apply(state, agent, slow(tmp_path), cut=2)
-    threading.Timer(2, (tmp_path / "gate").touch).start()
-    events = apply(state, agent, slow(tmp_path))
-    assert kinds(events) == ["attached", "started", "changing", "action", "end"]
+    events = apply(state, agent, slow(tmp_path), on={"attached": (tmp_path / "gate").touch})
+    assert kinds(events) == ["attached", "started", "changing", "action", "end"], events
     assert events[0]["who"] == "ann@laptop" and 0 <= events[0]["age"] < 10
     assert events[-1] == {**events[-1], "ok": True, "changed": 2}
     assert (tmp_path / "done").read_text() == "done\n"
@@ -355,7 +372,7 @@ def test_a_worker_that_was_killed(tmp_path: Path, state: Path, agent: Bundle) ->
         events.append(event)
         if event["event"] == "action":
             os.kill(json.loads((state / "lock").read_text())["pid"], 9)
-    assert kinds(events) == ["plan", "started", "changing", "action", "error", "end"]
+    assert kinds(events) == ["plan", "started", "changing", "action", "error", "end"], events
     assert "ended from outside" in events[-2]["what"] and "deploy again" in events[-2]["todo"]
     assert events[-1]["ok"] is False
     (tmp_path / "gate").touch()

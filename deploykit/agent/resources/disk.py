@@ -13,10 +13,10 @@ import functools
 import grp
 import os
 import pwd
-import secrets
 import stat
 from collections.abc import Iterator
 
+from deploykit.agent import paths
 from deploykit.agent.resource import Failed
 
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -88,7 +88,7 @@ def write(path: str, content: bytes, uid: int, gid: int, mode: int) -> None:
     """
     with parent(path) as (folder, name):
         _refuse_folder(folder, name, path)
-        part = f".{name[:200]}.{secrets.token_hex(6)}.deploykit"
+        part = paths.part(folder, name)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with _told(path):
             descriptor = os.open(part, flags, 0o600, dir_fd=folder)
@@ -111,7 +111,7 @@ def link(path: str, target: str) -> None:
     """Points a symbolic link elsewhere, or makes it, in one step. Whatever is there is replaced, but a folder."""
     with parent(path) as (folder, name):
         _refuse_folder(folder, name, path)
-        part = f".{name[:200]}.{secrets.token_hex(6)}.deploykit"
+        part = paths.part(folder, name)
         with _told(path):
             os.symlink(target, part, dir_fd=folder)
             try:
