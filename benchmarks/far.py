@@ -23,6 +23,13 @@ class _Proxy:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    async def end(self) -> None:
+        """Drops the connections that are left."""
+        left = list(self._tasks)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
     async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         """Every piece arrives half a trip after it was sent; the next one is read meanwhile."""
         loop = asyncio.get_running_loop()
@@ -51,5 +58,7 @@ def away(address: str, port: int, trip: float) -> Iterator[int]:
         yield int(server.sockets[0].getsockname()[1])
     finally:
         loop.call_soon_threadsafe(server.close)
+        asyncio.run_coroutine_threadsafe(proxy.end(), loop).result(5)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(5)
+        loop.close()

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from deploykit import detect, edit, source
-from deploykit.config import AppEntry, Project, Source, loads
+from deploykit.config import Project, Source, loads
 from deploykit.config.rules import git_url
 from deploykit.errors import DeploykitError
 
@@ -57,8 +57,3 @@ def _write(file: Path, text: str) -> None:
     except OSError as error:
         fresh.unlink(missing_ok=True)
         raise DeploykitError(f"cannot be written: {error.strerror}", str(file)) from None
-
-
-def database_name(entry: AppEntry) -> str:
-    """The local database of an app as the agent names it: PostgreSQL's name, or SQLite's file."""
-    return f"/srv/{entry.name}/data/db.sqlite3" if entry.database.kind == "sqlite" else entry.database.name

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from deploykit import source
-from deploykit.agent.resource import Note
+from deploykit.agent.resource import Conflict, Note
 from deploykit.agent.values import Facts, Host
 from deploykit.bundle import Bundle, bundle
 from deploykit.config.project import HostEntry, Project
@@ -84,18 +84,26 @@ class Session:
         self._show = show
         self._bundle: Bundle = bundle(project.folder)
         self._trees: dict[str, source.Tree] = {}
+        self._remote: Remote | None = None
         where = target(entry)
         self._ssh = Ssh(where, show.host_key)
         self._facts_file = _facts_file(where, self._ssh.user)
 
-    def converge(self, operation: str, only: Sequence[str] | None, without: Sequence[str] = ()) -> Outcome:
-        """Plans or applies the project here. `only` names the apps whose code is meant, `without` such as leave."""
+    def converge(self, operation: str, only: Sequence[str] | None) -> Outcome:
+        """Plans or applies the project on this host. `only` names the apps whose code is meant."""
         outcome = Outcome(self._entry.name)
         # All that can be wrong here is found before a connection is opened.
         self._trees = sources(self._project, self._entry)
-        host = self._host(without)
+        host = self._host()
         facts = self._known_facts()
-        manifest = self._manifest(facts, host) if facts else None
+        manifest = None
+        if facts is not None:
+            try:
+                manifest = self._manifest(facts, host)
+            except DeploykitError as error:
+                if isinstance(error.__context__, Conflict):
+                    raise
+                facts = None  # the host may be another than it was: only what it says now counts
         self._ssh.open()
         with contextlib.closing(self._ssh):
             for _ in range(3):
@@ -132,8 +140,9 @@ class Session:
         return outcome
 
     def _events(self, request: Event) -> Iterator[Event]:
-        remote = Remote(self._entry.name, self._ssh, self._bundle, self._show.password, self._trees)
-        yield from remote.events({"who": _who(), **request})
+        if self._remote is None:  # one for all requests, so that a password is asked for once
+            self._remote = Remote(self._entry.name, self._ssh, self._bundle, self._show.password, self._trees)
+        yield from self._remote.events({"who": _who(), **request})
 
     def _take(self, event: Event, outcome: Outcome) -> None:
         kind = event["event"]
@@ -149,11 +158,10 @@ class Session:
             outcome.changed = event.get("changed", 0)
         self._show.event(self._entry.name, event)
 
-    def _host(self, without: Sequence[str]) -> Host:
+    def _host(self) -> Host:
         from deploykit.config import complete
 
-        names = [app.name for app in self._project.apps_of(self._entry) if app.name not in without]
-        return complete(self._project, self._entry, self._trees, names)
+        return complete(self._project, self._entry, self._trees)
 
     def _manifest(self, facts: Facts, host: Host) -> Manifest:
         from deploykit.detect import check_python

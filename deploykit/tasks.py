@@ -93,7 +93,7 @@ def _apps(project: Any, app: str) -> list[str] | None:
 
 
 def _converge(
-    context: Any, host: str, app: str, operation: str, screen: Callable[[bool], Screen], without: Sequence[str] = ()
+    context: Any, host: str, app: str, operation: str, screen: Callable[[bool], Screen]
 ) -> tuple[Screen, list[Any]]:
     from deploykit.config import resolve
     from deploykit.operations import Session, each
@@ -101,14 +101,12 @@ def _converge(
     project = _project()
     entries = _entries(context, project, host)
     only = _apps(project, app)
-    if without:
-        only = []
     project = resolve(project)
     show = screen(len(entries) > 1)
     for warning in project.warnings:
         for line in warning.lines(str(project.file)):
             show.line(line, "yellow")
-    outcomes = each(entries, lambda entry: Session(project, entry, show).converge(operation, only, without))
+    outcomes = each(entries, lambda entry: Session(project, entry, show).converge(operation, only))
     show.stop()
     return show, outcomes
 
@@ -304,27 +302,18 @@ def remove_app(context: Any, name: str, host: str = "", delete_data: bool = Fals
     from deploykit.operations import Session, each
 
     project = _project()
-    entry = project.app(name)
-    show = Screen()
+    entries = _entries(context, project, host)
+    show = Screen(several=len(entries) > 1)
     if delete_data and not yes and not show.confirm(f"This destroys the database, media and data of {name}.", name):
         raise DeploykitError("nothing was removed", "remove-app", "type the app's name, or say --yes")
-    show, outcomes = _converge(context, host, "", "apply", lambda many: Screen(several=many), [name])
+    request = {"operation": "leave", "app": name, "erase": delete_data}
+    outcomes = each(entries, lambda entry: Session(project, entry, show).ask(request))
+    show.stop()
     if _failures(show, outcomes):
         raise Exit(code=1)
-    if delete_data:
-        entries = _entries(context, project, host)
-        request = {
-            "operation": "erase",
-            "app": name,
-            "database": entry.database.kind,
-            "database_name": additions.database_name(entry),
-        }
-        outcomes = each(entries, lambda where: Session(project, where, show).ask(request))
-        show.stop()
-        if _failures(show, outcomes):
-            raise Exit(code=1)
-    additions.remove(project, name)
-    kept = "its data is destroyed; the dump is in /var/backups/deploykit/" + name
+    if name in project.names:
+        additions.remove(project, name)
+    kept = f"its data is destroyed; the dump is in /var/backups/deploykit/{name} on the host"
     show.line(
         f"{name} is gone; {kept if delete_data else 'its database, media, data and backups stay on the host'}", "green"
     )

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from deploykit.agent import dump
 from deploykit.agent.process import remembered, run
 from deploykit.agent.resource import Action, Failed, NotYet, Render, Resource, State
 from deploykit.agent.resources import Directory, File, Package, SharedService
@@ -70,8 +71,9 @@ class Role(Resource):
             {"name": self.name},
         )
 
-    def erase(self) -> None:
+    def erase(self) -> str:
         ask(self.major, 'DROP ROLE IF EXISTS :"name";', {"name": self.name})
+        return ""
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,12 @@ class Database(Resource):
         if int(self.major) < 15:  # from 15 on the database's owner is the schema's, by the role pg_database_owner
             ask(self.major, 'ALTER SCHEMA public OWNER TO :"owner";', names, database=self.name)
 
-    def erase(self) -> None:
+    def erase(self) -> str:
+        if self.observe() is None:
+            return ""
+        copy = dump.take(self.app, "postgres", self.name, "deleted")
         ask(self.major, 'DROP DATABASE IF EXISTS :"name" WITH (FORCE);', {"name": self.name})
+        return str(copy)
 
 
 @dataclass(frozen=True)

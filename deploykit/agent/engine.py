@@ -232,11 +232,7 @@ def apply(
         count += _remove(manifest, apps, tell)
         count += _change(manifest.resources, tell)
         wanted = {each.key for each in manifest.resources}
-        pending.forgive(wanted)
-        for action in list(pending.owed(wanted)):
-            pending.settle(action, lambda name: tell({"event": "action", "name": name}))
-            forget()
-            count += 1
+        count += pending.settle_all(manifest.resources, lambda name: tell({"event": "action", "name": name}))
     except Failed as failure:
         tell(trouble(failure))
         return count, False

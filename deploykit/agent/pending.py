@@ -10,12 +10,12 @@ import base64
 import hashlib
 import os
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from deploykit.agent import paths
-from deploykit.agent.process import run, tail
+from deploykit.agent.process import forget, run, tail
 from deploykit.agent.resource import Action, Failed, Resource, decode, encode
 
 
@@ -50,12 +50,32 @@ def owed(wanted: Collection[str]) -> Iterator[Action]:
             yield action
 
 
-def forgive(wanted: Collection[str]) -> None:
-    """Forgets the actions that are due no more."""
-    due = {_place(action) for action in owed(wanted)}
-    for place in paths.PENDING.glob("*.json"):
-        if place not in due:
-            place.unlink()
+def settle_all(resources: Sequence[Resource], tell: Callable[[str], None]) -> int:
+    """Does all that is owed, and returns how much that was. `resources` are those that stay. Raises Failed.
+
+    What no resource asks for any more (the recipe has left) is tried, for its sake (nginx lets go of a site), but it
+    cannot fail anybody: what it is about may be gone, too.
+    """
+    wanted = {each.key for each in resources}
+    asked = {action.name for each in resources for action in each.actions}
+    due = list(owed(wanted))
+    for place in set(paths.PENDING.glob("*.json")) - {_place(action) for action in due}:
+        place.unlink()
+    for action in due:
+        if action.name in asked:
+            settle(action, tell)
+        else:
+            _try(action, tell)
+        forget()
+    return len(due)
+
+
+def _try(action: Action, tell: Callable[[str], None]) -> None:
+    if not action.check or run(action.check, check=False).returncode == 0:
+        tell(action.name)
+        for command in action.commands:
+            run(command, check=False)
+    _place(action).unlink(missing_ok=True)
 
 
 def settle(action: Action, tell: Callable[[str], None]) -> None:

@@ -104,8 +104,12 @@ class Resource(ABC):
         """Takes it off the host (only called when `removable`)."""
         raise Failed(f"{self.key} cannot be removed")
 
-    def erase(self) -> None:  # noqa: B027 - most resources hold no data
-        """Destroys data that `remove` would never touch: only `remove-app --delete-data` asks for it."""
+    def erase(self) -> str:
+        """Destroys data that `remove` would never touch: only `remove-app --delete-data` asks for it.
+
+        Returns where a copy was kept, "" when none was.
+        """
+        return ""
 
     @classmethod
     def change_together(cls, several: Sequence[Resource]) -> None:

@@ -13,21 +13,20 @@ from dataclasses import asdict
 from typing import Any
 
 from deploykit.agent import (
-    dump,
     engine,
     facts,
     lock,
     paths,
     release,
     runs,
-    slots,
     status,
     store,
     transaction,
     wire,
 )
-from deploykit.agent.deployment import Deployment, live
+from deploykit.agent.deployment import Deployment
 from deploykit.agent.engine import Manifest
+from deploykit.agent.leaving import leave
 from deploykit.agent.resource import Failed, Resource, Secret, decode
 
 
@@ -297,31 +296,10 @@ def _rollback(request: wire.Event) -> None:
     _detached(request, holder, held, work)
 
 
-def _erase(request: wire.Event) -> None:
-    """Destroys the data of an app that has left: after a dump of its database."""
-    app = request["app"]
+def _leave(request: wire.Event) -> None:
     holder = _holder(request)
     held = lock.take(holder)
-    if live(app) is not None:
-        raise Failed(f"{app} still runs here", todo=f"`fab remove-app {app}` without --delete-data first")
-    data = [each for each in engine.owned() if each.app == app]
-
-    def work(tell: Callable[[wire.Event], None]) -> tuple[int, bool]:
-        kind, name = request["database"], request["database_name"]
-        if not dump.empty(kind, name):
-            place = dump.take(app, kind, name, "deleted")
-            if place is not None:
-                tell({"event": "output", "app": app, "line": f"dumped to {place}"})
-        for resource in data[::-1]:
-            tell({"event": "changing", "key": resource.key, "verb": "remove"})
-            resource.erase()
-        (paths.SECRETS / f"{app}.json").unlink(missing_ok=True)
-        for slot in "ab":
-            slots.log(app, slot).unlink(missing_ok=True)
-        engine.remember([each for each in engine.owned() if each.app != app])
-        return len(data), True
-
-    _detached(request, holder, held, work)
+    _detached(request, holder, held, lambda tell: leave(request["app"], erase=request["erase"], tell=tell))
 
 
 def _secrets(request: wire.Event) -> None:
@@ -338,6 +316,6 @@ _OPERATIONS: dict[str, Callable[[wire.Event], None]] = {
     "apply": _apply,
     "status": _status,
     "rollback": _rollback,
-    "erase": _erase,
+    "leave": _leave,
     "secrets": _secrets,
 }

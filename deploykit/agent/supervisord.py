@@ -59,23 +59,6 @@ def state(program: str) -> str:
     return str(found["statename"]) if found else "ABSENT"
 
 
-def wait(seconds: float = 10) -> None:
-    """Waits until supervisor answers: its socket is there about a second after its service was started."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            _call("getState")
-            return
-        except NotYet:
-            if time.monotonic() > deadline:
-                raise Failed(
-                    "supervisor does not answer on its socket",
-                    SOCKET,
-                    "`systemctl status supervisor` on the host says why; then deploy again",
-                ) from None
-            time.sleep(0.1)
-
-
 def add(program: str) -> None:
     """Starts a program whose configuration file was just written; one of that name is stopped first."""
     remove(program)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deploykit.agent import dump, paths, release, slots, supervisord
+from deploykit.agent import dump, paths, release, slots
 from deploykit.agent.deployment import Deployment, live, other, record, running
 from deploykit.agent.plan import compare
 from deploykit.agent.process import forget, run
@@ -38,7 +38,6 @@ def deploy(
     Raises Failed; whatever was live before is live then, unchanged.
     """
     app = deployment.app
-    supervisord.wait()
     observed = deployment.observe()
     differences = {each.name for each in compare(deployment.wanted(), observed)}
     current = live(app)
@@ -86,7 +85,9 @@ def deploy(
     try:
         slots.watch(deployment, fresh)
     except Failed as failure:
-        if current is None:
+        if current is None:  # there is nothing to go back to; what does not work must not count as deployed
+            Path(f"/run/{app}/live.sock").unlink(missing_ok=True)
+            slots.clear(app, fresh)
             raise
         _back(app, current, fresh)
         failure.todo = "correct the app and deploy again; the release before is live again"
@@ -198,7 +199,9 @@ def prune(deployment: Deployment) -> None:
     """Drops what is older than the last good releases: their folders, and virtualenvs that none of them uses."""
     app = deployment.app
     state = record(app)
-    keep = state["releases"][-max(deployment.keep, 2) :]
+    newest = state["releases"][-max(deployment.keep, 2) :]
+    at_work = set(state["slots"].values())
+    keep = [each for each in state["releases"] if each in newest or each["release"] in at_work]
     busy = {each["release"] for each in keep} | set(state["slots"].values())
     venvs = {_stored(each).venv.key for each in keep} | {deployment.venv.key}
     for folder in (deployment.home / "releases").glob("*"):

@@ -153,7 +153,7 @@ def test_a_repository_without_manage_py(tmp_path: Path) -> None:
 
 def test_no_file_at_all(tmp_path: Path) -> None:
     made = Typed(tmp_path, None)  # type: ignore[arg-type]
-    complaint(made.fab("deploy"), "there is no deploykit.toml here", str(tmp_path), "fab init")
+    complaint(made.fab("deploy"), "there is no deploykit.toml here", str(tmp_path), "write one with: ")
 
 
 def test_a_host_that_is_not_in_the_file(tmp_path: Path) -> None:

@@ -109,6 +109,32 @@ def test_a_redis_leaves_with_its_app(site: Project, host: Host) -> None:
     assert host.psql("links", "SELECT name FROM board_tag") == "kept"
 
 
+def test_an_app_leaves_alone_and_its_data_can_follow_later(site: Project, host: Host) -> None:
+    whole = site.toml.read_text()
+    pids = {name: pid for name, pid in host.pids().items() if "links" not in name}
+    site.edit("deploykit.toml", 'max_body = "50m"', 'max_body = "51m"')  # another change, that nobody asked to be made
+    ran = site.fab("remove-app", "links")
+    assert ran.status == 0, ran.text
+    assert "[apps.links]" not in site.toml.read_text()
+    host.refuses(LINKS)
+    assert {name: pid for name, pid in host.pids().items() if "links" not in name} == pids
+    assert "51m" not in host.sh("cat /etc/nginx/sites-available/memories.conf")
+    assert host.psql("links", "SELECT name FROM board_tag") == "kept"
+
+    ran = site.fab("remove-app", "links", "--delete-data", "--yes")
+    assert ran.status == 0, ran.text
+    assert host.psql("postgres", "SELECT count(*) FROM pg_database WHERE datname = 'links'") == "0"
+    assert host.sh("ls /srv") == "memories"
+    assert "TABLE DATA public board_tag" in host.sh("pg_restore --list /var/backups/deploykit/links/*-deleted.dump")
+
+    again = site.fab("remove-app", "links")
+    assert again.status == 1
+    assert "nothing of links is on the host" in again.text
+    site.write(whole)
+    site.deploy()
+    host.up(LINKS, MEMORIES)
+
+
 def test_deleting_data_asks_first(site: Project, host: Host) -> None:
     refused = site.fab("remove-app", "links", "--delete-data")  # there is no terminal to answer
     assert refused.status == 1 and "nothing was removed" in refused.text

@@ -37,9 +37,10 @@ class Group(Resource):
     def change(self, observed: State | None) -> None:
         run(("groupadd", "--system", self.name))
 
-    def erase(self) -> None:
+    def erase(self) -> str:
         if self.name in accounts().groups:
             run(("groupdel", self.name))
+        return ""
 
 
 @dataclass(frozen=True)
@@ -119,9 +120,10 @@ class User(Resource):
         if observed["home"] != self.home:
             _rehome(self.name, self.home)
 
-    def erase(self) -> None:
+    def erase(self) -> str:
         if self.name in accounts().users:
             run(("userdel", self.name))
+        return ""
 
     def _options(self) -> tuple[str, ...]:
         return ("-s", self.shell, "-c", self.comment, "-G", ",".join(self.groups))

@@ -147,8 +147,9 @@ class DataDirectory(Directory):
 
     removable: ClassVar[bool] = False
 
-    def erase(self) -> None:
+    def erase(self) -> str:
         shutil.rmtree(self.path, ignore_errors=True)
+        return ""
 
 
 @dataclass(frozen=True)
