@@ -220,6 +220,11 @@ class Screen:
         self._move(host, event["name"])
         self.line(f"* {clean(event['name'])}", "cyan", host)
 
+    def _on_progress(self, host: str, event: Event) -> None:
+        if self._verbose:
+            self.line(f"  {clean(event['line'])}", "dim", host)
+        self._move(host, event["line"])
+
     def _on_stage(self, host: str, event: Event) -> None:
         self._end_row(host)
         self._move(event["app"], event["name"])

@@ -74,7 +74,8 @@ def _project() -> Any:
 
     for folder in (Path.cwd(), *Path.cwd().parents):
         if (folder / "deploykit.toml").is_file():
-            return load(folder)
+            # By its name alone where that says enough: errors quote it.
+            return load("deploykit.toml" if folder == Path.cwd() else folder)
     raise DeploykitError("there is no deploykit.toml here", str(Path.cwd()), "write one with: deploykit init")
 
 

@@ -38,7 +38,10 @@ def notes(host: Host, facts: Facts) -> Iterator[Note]:
     by_count: dict[int, list[str]] = {}
     for name, count in shared.workers.items():
         by_count.setdefault(count, []).append(name)
-    each = "; ".join(f"{count} web workers for {', '.join(names)}" for count, names in sorted(by_count.items()))
+    each = "; ".join(
+        f"{count} web worker{'s' if count != 1 else ''} for {', '.join(names)}"
+        for count, names in sorted(by_count.items())
+    )
     parts = [each]
     if any(app.database.kind == "postgres" for app in host.apps):
         parts.append(f"PostgreSQL {shared.postgres.shared_buffers} MiB of shared buffers")

@@ -226,12 +226,15 @@ def condition(app: str, release: str) -> str:
         return "incomplete"
     if not (Path("/srv") / app / "venvs" / kept["venv"] / ".complete").exists():
         return "its virtualenv is missing"
-    top = os.fspath(folder / "code")
-    for path, size, changed in kept["seals"]:
+    return _altered(f"{folder}/code", kept["seals"]) or _altered(f"{folder}/static", kept["static"]) or "as released"
+
+
+def _altered(top: str, seals: list[tuple[str, int, int]]) -> str:
+    for path, size, changed in seals:
         try:
             status = os.lstat(f"{top}/{path}")
         except OSError:
             return f"{path} is missing"
         if (status.st_size, status.st_mtime_ns) != (size, changed):
             return f"{path} was altered on the host"
-    return "as released"
+    return ""

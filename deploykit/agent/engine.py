@@ -13,7 +13,7 @@ from typing import Any
 from deploykit.agent import paths, pending, release, slots, transaction
 from deploykit.agent.deployment import Deployment, live, record, running
 from deploykit.agent.plan import Change, Difference, compare, examine, removals
-from deploykit.agent.process import forget
+from deploykit.agent.process import forget, listen
 from deploykit.agent.resource import Failed, NotYet, Resource, Secret, decode, encode
 from deploykit.agent.wire import Event
 
@@ -186,7 +186,7 @@ def examine_deployment(deployment: Deployment) -> Change | None:
 
 def _telling(differences: tuple[Difference, ...]) -> tuple[Difference, ...]:
     """Without "the secret content differs" where single variables say so already."""
-    names = [each.name for each in differences]
+    names = [each.name for each in differences if isinstance(each.new, Secret)]
 
     def said(difference: Difference) -> bool:
         file = difference.name.removesuffix("content")
@@ -228,6 +228,7 @@ def apply(
     ours = {each.key: each for each in owned()}
     apps = {each.app for each in manifest.deployments}
     remember([*({**ours, **{each.key: each for each in manifest.resources}}.values())])
+    listen(lambda line: tell({"event": "progress", "line": line}))
     try:
         count += _remove(manifest, apps, tell)
         count += _change(manifest.resources, tell)

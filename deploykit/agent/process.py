@@ -40,6 +40,22 @@ _generation = 0
 _NOTHING = object()
 
 
+#: Told what the long ones among the programs of a change print, so that a person sees it move.
+_listener: Callable[[str], None] | None = None
+
+
+def listen(listener: Callable[[str], None] | None) -> None:
+    """From now on `heard` passes its lines to `listener`."""
+    global _listener
+    _listener = listener
+
+
+def heard(line: str) -> None:
+    """One line of a program that takes long."""
+    if _listener is not None:
+        _listener(line)
+
+
 def remembered(function: Callable[P, R]) -> Callable[P, R]:
     """Keeps a question's answer until `forget()`: many resources share one `psql`, one `systemctl show`.
 

@@ -191,6 +191,8 @@ def seal(deployment: Deployment, listing: Listing) -> None:
             continue  # replaced by a link to what persists
         if stat.S_ISREG(status.st_mode):
             seals.append((path, status.st_size, status.st_mtime_ns))
+    static = deployment.folder / "static"
+    served = [(str(path.relative_to(static)), path.lstat()) for path in sorted(static.rglob("*")) if path.is_file()]
     paths.write(
         deployment.folder / "release.json",
         json.dumps(
@@ -200,6 +202,7 @@ def seal(deployment: Deployment, listing: Listing) -> None:
                 "venv": deployment.venv.key,
                 "made": time.time(),
                 "seals": seals,
+                "static": [(path, status.st_size, status.st_mtime_ns) for path, status in served],
                 "contents": [(path, sha) for path, _, _, sha in listing],
             }
         ),

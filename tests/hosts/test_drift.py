@@ -278,6 +278,14 @@ def test_code_altered_on_the_host(site: Project, host: Host) -> None:
     }
 
 
+def test_a_static_file_altered_on_the_host(site: Project, host: Host) -> None:
+    path = "/srv/links/live/static/board/css/board.css"
+    original = host.said("sha256sum", path)
+    host.sh(f"echo '/* altered by hand */' >> {path}")
+    mended(site, "app links", "app links: code")
+    assert host.said("sha256sum", path) == original
+
+
 def test_a_virtualenv_deleted(site: Project, host: Host) -> None:
     host.sh("rm -rf /srv/reader/venvs/*")
     mended(site, "app reader", "app reader: code")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from deploykit.agent.process import remembered, run, tail
+from deploykit.agent.process import heard, remembered, run, tail
 from deploykit.agent.resource import Failed, Resource, State
 
 _STATUS = "/var/lib/dpkg/status"
@@ -156,11 +156,16 @@ def _apt(argv: Sequence[str]) -> tuple[int, str]:
     """
     end = time.monotonic() + _PATIENCE
     while True:
-        done = run(argv, check=False)
-        said = f"{done.stdout}\n{done.stderr}"
+        done = run(argv, check=False, output=_progress)
+        said = done.stdout
         if done.returncode == 0 or not _LOCKED.search(said) or time.monotonic() > end:
             return done.returncode, said
         time.sleep(2)
+
+
+def _progress(line: str) -> None:
+    if line.startswith(("Get:", "Unpacking ", "Setting up ")):
+        heard(line)
 
 
 def _meaning(said: str, names: Sequence[str]) -> Failed:
