@@ -9,7 +9,7 @@ APT := $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive 
 export DEPLOYKIT_TEST_PREFIX ?= t
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-fast test-hosts lint clean
+.PHONY: help demo demo-down test test-fast test-hosts lint bench clean
 
 help: ## Show what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,6 +51,9 @@ test-fast: $(VENV)/.developed ## Tests that need no host
 test-hosts: $(VENV)/.developed ## Tests on real machines, booted here
 	$(SUDO) $(BIN)/python -c 'from deploykit import sandbox; sandbox.prepare(print)'
 	$(SUDO) $(BIN)/pytest tests/hosts -n 2 --dist loadfile --durations 15
+
+bench: $(VENV)/.developed ## Measure: writes benchmarks/RESULTS.md (about 12 minutes)
+	$(SUDO) $(BIN)/python benchmarks/run.py
 
 clean: ## Remove what was made here
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

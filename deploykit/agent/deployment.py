@@ -226,7 +226,11 @@ def condition(app: str, release: str) -> str:
         return "incomplete"
     if not (Path("/srv") / app / "venvs" / kept["venv"] / ".complete").exists():
         return "its virtualenv is missing"
-    return _altered(f"{folder}/code", kept["seals"]) or _altered(f"{folder}/static", kept["static"]) or "as released"
+    return (
+        _altered(f"{folder}/code", kept["seals"])
+        or _altered(f"{folder}/static", kept.get("static", []))
+        or "as released"
+    )
 
 
 def _altered(top: str, seals: list[tuple[str, int, int]]) -> str:
