@@ -189,10 +189,12 @@ def _policy(confirm: Confirm) -> paramiko.MissingHostKeyPolicy:
         def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
             digest = base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")
             if not confirm(hostname, key.get_name(), f"SHA256:{digest}"):
+                name, _, port = hostname.removeprefix("[").partition("]:")
+                by_hand = f"ssh -p {port} {name}" if port else f"ssh {name}"
                 raise DeploykitError(
                     f"the host key of {hostname} is not known: {key.get_name()} SHA256:{digest}",
                     hostname,
-                    f"compare it with what your provider shows, then connect once with: ssh {hostname}",
+                    f"compare it with what your provider shows, then connect once with: {by_hand}",
                 )
             file = Path.home() / ".ssh" / "known_hosts"
             file.parent.mkdir(mode=0o700, exist_ok=True)

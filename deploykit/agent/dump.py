@@ -54,7 +54,7 @@ def _pg_dump(name: str, handle: int) -> None:
     import pwd
     import subprocess
 
-    from deploykit.agent.process import ENVIRONMENT, tail
+    from deploykit.agent.process import ENVIRONMENT, kept, tail
 
     account = pwd.getpwnam("postgres")
     done = subprocess.run(
@@ -66,6 +66,7 @@ def _pg_dump(name: str, handle: int) -> None:
         user=account.pw_uid,
         group=account.pw_gid,
         extra_groups=[],
+        pass_fds=kept(),
     )
     if done.returncode != 0:
         raise Failed("pg_dump failed", tail(done.stderr.decode("utf-8", "replace")))
