@@ -150,7 +150,7 @@ class Session:
             outcome.plan = event
         elif kind == "deployed":
             outcome.deployed.append(event)
-        elif kind in ("status", "secrets"):
+        elif kind in ("status", "secrets", "left"):
             outcome.answer = event
         elif kind == "end":
             outcome.ok = event["ok"]

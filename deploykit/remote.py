@@ -44,6 +44,7 @@ if not os.path.isdir(place):
     zipfile.ZipFile(io.BytesIO(data)).extractall(fresh)
     compileall.compile_dir(fresh, quiet=2)
     os.chmod(fresh, 0o755)
+    os.sync()
     try:
         os.rename(fresh, place)
     except OSError:

@@ -314,7 +314,10 @@ def remove_app(context: Any, name: str, host: str = "", delete_data: bool = Fals
         raise Exit(code=1)
     if name in project.names:
         additions.remove(project, name)
-    kept = f"its data is destroyed; the dump is in /var/backups/deploykit/{name} on the host"
+    elif not any(outcome.answer.get("found") for outcome in outcomes):
+        raise DeploykitError(f"nothing of {name} is on the host, nor in {project.file}", "remove-app")
+    dumps = [place for outcome in outcomes for place in outcome.answer.get("dumps", [])]
+    kept = "its data is destroyed" + (f"; dumped to {', '.join(dumps)} on the host" if dumps else "")
     show.line(
         f"{name} is gone; {kept if delete_data else 'its database, media, data and backups stay on the host'}", "green"
     )

@@ -37,6 +37,8 @@ def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
     longest = max(len(name) for app in apps for name in (*app.domains, *app.redirects))
 
     yield Package("nginx")
+    # Addresses are logged, with what is secret in them; nginx's processes open the logs anew after a rotation.
+    yield Directory("/var/log/nginx", group="www-data", mode=0o750)
     yield Directory(WWW)
     yield File(f"{WWW}/unavailable.html", render("nginx/unavailable.html.j2"))
     yield File(

@@ -74,7 +74,7 @@ def _pg_dump(name: str, handle: int) -> None:
 
 def prune(app: str) -> None:
     """Keeps the newest dumps that migrations asked for."""
-    made = sorted((BACKUPS / app).glob("*-before-*"))
+    made = sorted(path for path in (BACKUPS / app).glob("*-before-*") if path.suffix in (".dump", ".sqlite3"))
     for old in made[:-KEEP]:
         old.unlink(missing_ok=True)
 

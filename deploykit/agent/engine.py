@@ -14,7 +14,7 @@ from deploykit.agent import paths, pending, release, slots, transaction
 from deploykit.agent.deployment import Deployment, live, record, running
 from deploykit.agent.plan import Change, Difference, compare, examine, removals
 from deploykit.agent.process import forget, listen
-from deploykit.agent.resource import Failed, NotYet, Resource, Secret, decode, encode
+from deploykit.agent.resource import Failed, NotYet, Resource, Secret, decoded, encode
 from deploykit.agent.wire import Event
 
 Tell = Callable[[Event], None]
@@ -69,10 +69,7 @@ def owned() -> tuple[Resource, ...]:
     """The resources deploykit made on this host and has not removed since (their secrets are not remembered)."""
     found = []
     for data in paths.read_json(paths.MANIFEST, []):
-        try:
-            resource = decode(data)
-        except (ImportError, AttributeError, TypeError, ValueError):
-            continue  # made by a recipe that is gone, or by another version: nothing we could still do with it
+        resource = decoded(data)  # None: there is nothing that we could still do with it
         if isinstance(resource, Resource):
             found.append(resource)
     return tuple(found)
@@ -200,7 +197,7 @@ def _renamings(deployment: Deployment, before: str) -> list[tuple[str, str]]:
     names = [(before, deployment.release)]
     for each in record(deployment.app)["releases"]:
         if each["release"] == before:
-            old = decode(each["deployment"])
+            old = decoded(each["deployment"])
             if isinstance(old, Deployment):
                 names += [(old.venv.key, deployment.venv.key), (old.label, deployment.label)]
     return names
@@ -255,7 +252,9 @@ def apply(
                 "todo": "something else on the host changes it back; find out what, then deploy again",
             }
         )
-    return count, not left
+    for problem in rest.problems:
+        tell(trouble(problem))
+    return count, not (left or rest.problems)
 
 
 def _remove(manifest: Manifest, apps: set[str], tell: Tell) -> int:
@@ -328,6 +327,8 @@ def _deploy(
             )
         except Failed as failure:
             return failure
+        except (NotYet, OSError) as error:  # must not cost the other apps their deploy
+            return Failed(f"app {deployment.app}: {error}", todo="mend that on the host, then deploy again")
         seconds = round(time.monotonic() - began, 2)
         tell({"event": "deployed", "app": deployment.app, "release": deployment.release, "seconds": seconds})
         return None

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 from deploykit.agent import dump, engine, paths, pending, slots
 from deploykit.agent.plan import removals
 from deploykit.agent.process import forget
-from deploykit.agent.resource import Failed, Resource
+from deploykit.agent.resource import Resource
 
 
 def leave(app: str, *, erase: bool, tell: engine.Tell) -> tuple[int, bool]:
     """Takes `app` off the host, whether deploykit.toml still has it or not. Touches nothing of anybody else.
 
-    Without `erase` its database, media, data and secrets stay. Raises Failed when nothing of it is there.
+    Without `erase` its database, media, data and secrets stay. Tells what was dumped. That nothing of it is there is no
+    error: another run, that was cut short, may have done it.
     """
     ours = engine.owned()
     mine = [each for each in ours if each.app == app]
@@ -23,8 +26,6 @@ def leave(app: str, *, erase: bool, tell: engine.Tell) -> tuple[int, bool]:
         tell({"event": "changing", "key": f"app {app}", "verb": "remove"})
         slots.retire(app)
         count += 1
-    elif not mine:
-        raise Failed(f"nothing of {app} is on the host")
     for resource in removals(mine, set()):
         tell({"event": "changing", "key": resource.key, "verb": "remove"})
         pending.owe(resource)
@@ -33,24 +34,39 @@ def leave(app: str, *, erase: bool, tell: engine.Tell) -> tuple[int, bool]:
         count += 1
     count += pending.settle_all(rest, lambda name: tell({"event": "action", "name": name}))
     data = [each for each in mine if not each.removable]
-    if erase:
-        count += _erase(app, data, tell)
+    dumps = _erase(app, data, tell) if erase else []
     engine.remember([*rest, *([] if erase else data)])
-    return count, True
+    tell({"event": "left", "dumps": dumps, "found": bool(mine or count)})
+    return count + (len(data) if erase else 0), True
 
 
-def _erase(app: str, data: list[Resource], tell: engine.Tell) -> int:
-    file = Path("/srv") / app / "data" / "db.sqlite3"
-    kept = dump.take(app, "sqlite", str(file), "deleted") if file.exists() else None
-    if kept is not None:
-        tell({"event": "output", "app": app, "line": f"dumped to {kept}"})
+def _erase(app: str, data: list[Resource], tell: engine.Tell) -> list[str]:
+    dumps = []
+    for file in _databases(Path("/srv") / app / "data"):
+        dumps.append(str(dump.take(app, "sqlite", str(file), f"deleted-{file.stem}")))
+        tell({"event": "output", "app": app, "line": f"dumped to {dumps[-1]}"})
     for resource in data[::-1]:
         tell({"event": "changing", "key": resource.key, "verb": "remove"})
         copy = resource.erase()
         if copy:
+            dumps.append(copy)
             tell({"event": "output", "app": app, "line": f"dumped to {copy}"})
         forget()
     (paths.SECRETS / f"{app}.json").unlink(missing_ok=True)
     for log in slots.LOGS.glob(f"{app}-[ab].log*"):
         log.unlink()
-    return len(data)
+    return dumps
+
+
+def _databases(folder: Path) -> list[Path]:
+    """The SQLite files below a folder, by how they begin (sqlite.org/fileformat.html)."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            continue  # a link, or gone meanwhile
+        with open(handle, "rb") as file:
+            if stat.S_ISREG(os.fstat(handle).st_mode) and file.read(16) == b"SQLite format 3\0":
+                found.append(path)
+    return found

@@ -7,6 +7,7 @@ put back, and the running service never sees the bad ones.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import os
 import time
@@ -16,7 +17,7 @@ from typing import Any
 
 from deploykit.agent import paths
 from deploykit.agent.process import forget, run, tail
-from deploykit.agent.resource import Action, Failed, Resource, decode, encode
+from deploykit.agent.resource import Action, Failed, Resource, decoded, encode
 
 
 def _place(action: Action) -> Path:
@@ -45,7 +46,7 @@ def owed(wanted: Collection[str]) -> Iterator[Action]:
     """
     records = [paths.read_json(place, {}) for place in paths.PENDING.glob("*.json")]
     for record in sorted(records, key=lambda each: int(each.get("since", 0))):
-        action = decode(record["action"])
+        action = decoded(record.get("action"))
         if isinstance(action, Action) and (not action.needs or action.needs in wanted):
             yield action
 
@@ -71,11 +72,19 @@ def settle_all(resources: Sequence[Resource], tell: Callable[[str], None]) -> in
 
 
 def _try(action: Action, tell: Callable[[str], None]) -> None:
-    if not action.check or run(action.check, check=False).returncode == 0:
+    if not action.check or _says_yes(action.check):
         tell(action.name)
         for command in action.commands:
-            run(command, check=False)
+            with contextlib.suppress(Failed):  # the program itself may be gone
+                run(command, check=False)
     _place(action).unlink(missing_ok=True)
+
+
+def _says_yes(check: tuple[str, ...]) -> bool:
+    try:
+        return run(check, check=False).returncode == 0
+    except Failed:
+        return False
 
 
 def settle(action: Action, tell: Callable[[str], None]) -> None:

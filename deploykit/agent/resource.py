@@ -162,6 +162,14 @@ def decode(data: Any) -> Any:
     return found(**{key: decode(each) for key, each in fields.items()})
 
 
+def decoded(data: Any) -> Any:
+    """The value, or None for what another version of deploykit or a recipe that is gone has made."""
+    try:
+        return decode(data)
+    except (ImportError, AttributeError, TypeError, ValueError, KeyError):
+        return None
+
+
 __all__ = [
     "Action",
     "Aspect",
@@ -175,5 +183,6 @@ __all__ = [
     "Secret",
     "State",
     "decode",
+    "decoded",
     "encode",
 ]

@@ -63,6 +63,8 @@ class Run:
                 if not data:
                     if not living:
                         return None
+                    if not wire.listening():
+                        raise EOFError("nobody reads along any more; the run goes on")
                     time.sleep(0.01)
 
 
@@ -93,7 +95,7 @@ def detach(run: Run, work: Callable[[], None], lock: Lock) -> int:
             {
                 "event": "error",
                 "what": f"deploykit itself failed: {type(error).__name__}",
-                "detail": f"{error}\n{Path(where.filename).name}:{where.lineno} in {where.name}",
+                "detail": f"{Path(where.filename).name}:{where.lineno} in {where.name}",
                 "todo": "deploy again; if it happens again, report it with this message",
             }
         )

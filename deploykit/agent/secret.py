@@ -32,6 +32,12 @@ class Secret:
 
     __str__ = __repr__
 
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
+
     def __reduce__(self) -> tuple[type[Secret], tuple[str]]:
         return Secret, ("(secret)",)  # a pickle (of a traceback's frame, say) must not carry it either
 

@@ -119,9 +119,10 @@ def _apply(request: wire.Event) -> None:
     try:
         held = lock.take(holder)
     except lock.Held as taken:
-        if taken.holder is None or taken.holder.digest != request["digest"]:
+        same = taken.holder is not None and taken.holder.digest == request["digest"]
+        if taken.holder is None or not same or taken.holder.operation != "apply":
             raise
-        _attach(taken.holder)
+        _attach(taken.holder, request)
         return
     for ended in runs.unseen():
         wire.send({"event": "ended", **ended})
@@ -218,17 +219,10 @@ def _detached(
         _cut_short(holder.run)
 
 
-def _attach(holder: lock.Holder) -> None:
+def _attach(holder: lock.Holder, request: wire.Event) -> None:
     """The same deploy is running already: shows it from its beginning to its end."""
     wire.send({"event": "attached", "who": holder.who, "age": round(holder.age, 1)})
     run = runs.Run(holder.run)
-    for _ in range(500):
-        if run.path.exists():
-            break
-        time.sleep(0.01)
-    else:
-        _refuse(holder)
-        return
 
     def alive() -> bool:
         try:
@@ -236,6 +230,12 @@ def _attach(holder: lock.Holder) -> None:
         except lock.Held:
             return True
         return False
+
+    while not run.path.exists():  # it still looks, or is sent files
+        if not alive():  # it ended without a change to make: so there is none for us either, or we make it
+            _apply(request)
+            return
+        time.sleep(0.05)
 
     if run.relay(alive) is None:
         _cut_short(holder.run)
@@ -304,8 +304,11 @@ def _leave(request: wire.Event) -> None:
 
 def _secrets(request: wire.Event) -> None:
     app = request["app"]
-    for name, value in request.get("set", {}).items():
-        store.write(app, name, Secret(value) if value is not None else None)
+    if request.get("set"):
+        held = lock.take(_holder(request))
+        for name, value in request["set"].items():
+            store.write(app, name, Secret(value) if value is not None else None)
+        held.close()
     wire.send({"event": "secrets", "app": app, "names": sorted(store.read(app))})
     wire.send({"event": "end", "ok": True})
 

@@ -42,7 +42,7 @@ def log(app: str, slot: str) -> Path:
     return LOGS / f"{app}-{slot}.log"
 
 
-def _point(link: Path, target: str) -> None:
+def point(link: Path, target: str) -> None:
     """Makes a link lead elsewhere in one step: there is no instant in which it is missing."""
     fresh = link.with_name(f".{link.name}.new")
     fresh.unlink(missing_ok=True)
@@ -134,18 +134,18 @@ def _text(body: str) -> str:
     return tail(body, 10)
 
 
-def switch(deployment: Deployment, slot: str) -> None:
-    """Makes `slot` the live one, now and after a reboot."""
-    app, home = deployment.app, deployment.home
+def switch(app: str, release: str, slot: str) -> None:
+    """Makes `slot`, in which `release` runs, the live one: now and after a reboot."""
+    home = Path("/srv") / app
     state = record(app)
     before = state["slots"].get(other(slot), "")
     # First what a reboot reads, last what nginx reads: at no point does a crash leave the two different and unseen.
     paths.write(boot_file(app), boot_text(app, slot), mode=0o644)
-    _point(home / "live", f"releases/{deployment.release}")
-    if before and before != deployment.release:
-        _point(home / "previous", f"releases/{before}")
-    _point(Path(f"/etc/deploykit/{app}.env"), f"{app}.{slot}.env")
-    _point(Path(f"/run/{app}/live.sock"), f"{slot}.sock")
+    point(home / "live", f"releases/{release}")
+    if before and before != release:
+        point(home / "previous", f"releases/{before}")
+    point(Path(f"/etc/deploykit/{app}.env"), f"{app}.{slot}.env")
+    point(Path(f"/run/{app}/live.sock"), f"{slot}.sock")
     state["live"] = slot
     paths.write_json(paths.APPS / f"{app}.json", state)
 

@@ -17,6 +17,7 @@ from deploykit.agent.process import forget, remembered, run
 from deploykit.agent.resource import Failed, NotYet
 
 SOCKET = "/var/run/supervisor.sock"
+_STILL_RUNNING = 91
 _BAD_NAME = 10  # the fault of a program that supervisor does not know
 _STOPPED = ("STOPPED", "EXITED", "FATAL", "UNKNOWN")
 
@@ -44,6 +45,11 @@ def _call(method: str, *arguments: Any) -> Any:
             active = run(("systemctl", "is-active", "--quiet", "supervisor.service"), check=False).returncode == 0
             if not active or time.monotonic() > deadline:
                 raise NotYet("supervisor does not run") from None
+        except (xmlrpc.client.ProtocolError, http.client.HTTPException) as error:
+            raise Failed(
+                f"supervisor does not answer as it should: {type(error).__name__}",
+                todo="its socket must let root in without a password (/etc/supervisor/supervisord.conf)",
+            ) from None
         time.sleep(0.05)
 
 
@@ -80,10 +86,12 @@ def remove(program: str) -> None:
     sleeps that long unless something wakes it, and each question does.
     """
     try:
-        _call("stopProcessGroup", program, False)
-        while _call("getProcessInfo", f"{program}:{program}")["statename"] not in _STOPPED:
+        while True:
+            # Each time anew: one that has just crashed is not stopped, but started again in the same turn.
+            _call("stopProcessGroup", program, False)
+            if _call("getProcessInfo", f"{program}:{program}")["statename"] in _STOPPED and _removed(program):
+                break
             time.sleep(0.03)
-        _call("removeProcessGroup", program)
     except xmlrpc.client.Fault as fault:
         if fault.faultCode != _BAD_NAME:
             raise Failed(f"supervisor cannot stop {program}", fault.faultString) from None
@@ -91,6 +99,16 @@ def remove(program: str) -> None:
         pass  # it does not run, and so nothing of it does (KillMode=mixed)
     finally:
         forget()
+
+
+def _removed(program: str) -> bool:
+    try:
+        _call("removeProcessGroup", program)
+    except xmlrpc.client.Fault as fault:
+        if fault.faultCode == _STILL_RUNNING:
+            return False
+        raise
+    return True
 
 
 def reread() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -11,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from deploykit.agent import dump, paths, release, slots
-from deploykit.agent.deployment import Deployment, live, other, record, running
+from deploykit.agent.deployment import Deployment, condition, live, other, record, running
 from deploykit.agent.plan import compare
 from deploykit.agent.process import forget, run
-from deploykit.agent.resource import Failed, decode, encode
+from deploykit.agent.resource import Failed, NotYet, decoded, encode
 
 #: `stage(app, name)` before each step, `line(app, text)` for what a step prints.
 Stage = Callable[[str, str], None]
 Line = Callable[[str, str], None]
+
+#: Interpreters that root may run: the system's, and those that deploykit installed.
+_TRUSTED = re.compile(r"/usr/bin/python3\.\d+|/opt/deploykit/python/[^/]+/bin/python3\.\d+")
 
 #: Aspects that need no new process: links and leftovers are put right in place.
 _SETTLED_IN_PLACE = {"live", "socket", "boot", "environment", "other slot"}
@@ -74,24 +78,25 @@ def deploy(
                 failure.detail = f"{failure.detail}\n{commands.error(deployment.health)}".strip()
             raise
     except BaseException:
-        slots.clear(app, fresh)
         if built:
             shutil.rmtree(deployment.folder, ignore_errors=True)
         if old is not None:
             old.rename(deployment.folder)
+            if os.readlink(deployment.home / "live") == f"releases/{old.name}":
+                slots.point(deployment.home / "live", f"releases/{deployment.release}")
+        slots.clear(app, fresh)
         raise
     stage(app, "switch")
-    slots.switch(deployment, fresh)
+    slots.switch(app, deployment.release, fresh)
     try:
         slots.watch(deployment, fresh)
-    except Failed as failure:
+    except (Failed, NotYet, OSError) as error:
         if current is None:  # there is nothing to go back to; what does not work must not count as deployed
             Path(f"/run/{app}/live.sock").unlink(missing_ok=True)
             slots.clear(app, fresh)
-            raise
-        _back(app, current, fresh)
-        failure.todo = "correct the app and deploy again; the release before is live again"
-        raise
+        else:
+            _back(app, current, fresh)
+        raise _unwatched(app, error, back=current is not None) from None
     _remember(deployment, newest=newest)
     if current:
         stage(app, "drain")
@@ -102,11 +107,26 @@ def deploy(
     prune(deployment)
 
 
+def _unwatched(app: str, error: Exception, *, back: bool) -> Failed:
+    failure = error if isinstance(error, Failed) else Failed(f"{app} could not be watched after the switch", str(error))
+    rest = "; the release before is live again" if back else ""
+    failure.todo = f"correct the app and deploy again{rest}"
+    return failure
+
+
 def settle(deployment: Deployment, current: str) -> None:
     """Puts links right and clears what an interrupted deploy left in the other slot."""
-    slots.switch(deployment, current)
+    slots.switch(deployment.app, deployment.release, current)
     if all(each["release"] != deployment.release for each in record(deployment.app)["releases"]):
-        _remember(deployment)  # the deploy was killed between its switch and this
+        # The deploy was killed between its switch and this: what nobody has watched yet must not count as good.
+        app, before = deployment.app, other(current)
+        try:
+            slots.watch(deployment, current)
+        except (Failed, NotYet, OSError) as error:
+            if running(app, before):
+                _back(app, before, current)
+            raise _unwatched(app, error, back=bool(running(app, before))) from None
+        _remember(deployment)
     slots.clear(deployment.app, other(current))
     prune(deployment)
 
@@ -116,7 +136,11 @@ def _make_room(deployment: Deployment) -> Path | None:
     if not deployment.folder.exists():
         return None
     aside = deployment.folder.with_name(f"{deployment.release}.{int(time.time())}.old")
+    live_link = deployment.home / "live"
+    served = live_link.is_symlink() and os.readlink(live_link) == f"releases/{deployment.release}"
     deployment.folder.rename(aside)
+    if served:  # its static files are served from there until the switch
+        slots.point(live_link, f"releases/{aside.name}")
     return aside
 
 
@@ -130,9 +154,11 @@ def _build(deployment: Deployment, commands: release.Commands, stage: Stage) -> 
     release.persist(deployment, settings)
     stage(app, "compile")
     code = str(deployment.folder / "code")
-    python = str(deployment.virtualenv / "bin/python")
-    # As root, since the app may not write there; compiling runs none of the code. A file that is no Python is no error.
-    run([python, "-I", "-m", "compileall", "-q", "-j", "2", code], check=False)
+    # As root, since the app may not write there. Never by the virtualenv's own python: what the app's requirements put
+    # there (a .pth file, even another bin/python) would run as root. A file that is no Python is no error.
+    python = os.path.realpath(deployment.virtualenv / "bin/python")
+    if _TRUSTED.fullmatch(python):
+        run([python, "-I", "-S", "-m", "compileall", "-q", "-j", "2", code], check=False)
     run(["chown", "-R", "-h", f"root:{app}", code])
     stage(app, "check")
     commands.python("manage.py", "check", "--deploy")
@@ -141,19 +167,22 @@ def _build(deployment: Deployment, commands: release.Commands, stage: Stage) -> 
         commands.python("manage.py", "collectstatic", "--noinput", "--verbosity", "0")
         # Django sets the mode of each folder it makes, without the set-group-id bit that would hand www-data on.
         run(["chown", "-R", "-h", f"{app}:www-data", str(static)])
-        run(["chmod", "-R", "u=rwX,g=rX,o=", str(static)])
+        run(["chmod", "-R", "u=rwX,g=rX,o=", str(static)], user=app)  # it is the app's: no link leads root astray
 
 
 def _migrate(deployment: Deployment, commands: release.Commands, stage: Stage, line: Line) -> None:
     app = deployment.app
     if deployment.database == "none":
         return
-    known = record(app)
-    if any(each["release"] == deployment.release for each in known["releases"]):
-        return  # it ran here before: its migrations were made then
     name, kind = deployment.database_name, deployment.database
+    known = [each["release"] for each in record(app)["releases"]]
+    if kind == "sqlite" and deployment.release not in known:
+        # Settings may name a file of their own; a link leads from there to where it lasts.
+        name = os.path.realpath(commands.settings()["sqlite"] or name)
     fresh = dump.empty(kind, name)
     if not fresh:
+        if deployment.release in known:
+            return  # it ran here before: its migrations were made then
         status, _ = commands.python("manage.py", "migrate", "--check", check=False, quiet=True)
         if status == 0:
             return
@@ -167,8 +196,7 @@ def _migrate(deployment: Deployment, commands: release.Commands, stage: Stage, l
 
 
 def _back(app: str, current: str, fresh: str) -> None:
-    before = next(each for each in reversed(record(app)["releases"]) if each["release"] == running(app, current))
-    slots.switch(_stored(before), current)
+    slots.switch(app, running(app, current), current)
     slots.drain(app, fresh, 10)
     slots.clear(app, fresh)
 
@@ -188,6 +216,7 @@ def _remember(deployment: Deployment, *, newest: bool = True) -> None:
             "release": deployment.release,
             "label": deployment.label,
             "at": time.time(),
+            "venv": deployment.venv.key,
             "deployment": encode(deployment),
         },
     )
@@ -199,11 +228,9 @@ def prune(deployment: Deployment) -> None:
     """Drops what is older than the last good releases: their folders, and virtualenvs that none of them uses."""
     app = deployment.app
     state = record(app)
-    newest = state["releases"][-max(deployment.keep, 2) :]
-    at_work = set(state["slots"].values())
-    keep = [each for each in state["releases"] if each in newest or each["release"] in at_work]
-    busy = {each["release"] for each in keep} | set(state["slots"].values())
-    venvs = {_stored(each).venv.key for each in keep} | {deployment.venv.key}
+    busy = {each["release"] for each in state["releases"][-max(deployment.keep, 2) :]} | set(state["slots"].values())
+    keep = [each for each in state["releases"] if each["release"] in busy]
+    venvs = {each["venv"] for each in keep} | {deployment.venv.key}
     for folder in (deployment.home / "releases").glob("*"):
         if folder.name not in busy:
             shutil.rmtree(folder, ignore_errors=True)
@@ -220,9 +247,12 @@ def prune(deployment: Deployment) -> None:
 
 
 def _stored(entry: dict[str, Any]) -> Deployment:
-    deployment = decode(entry["deployment"])
+    deployment = decoded(entry["deployment"])
     if not isinstance(deployment, Deployment):
-        raise Failed("deploykit's record of a release is damaged", entry["release"])
+        raise Failed(
+            f"the release {entry['release']} was made by another version of deploykit and cannot be brought back",
+            todo="deploy the source it was made from",
+        )
     return deployment
 
 
@@ -237,7 +267,7 @@ def earlier(app: str, release_id: str = "") -> Deployment:
     else:
         index = next((i for i, each in enumerate(state["releases"]) if each["release"] == now), len(state["releases"]))
         choices = state["releases"][:index]
-    choices = [each for each in choices if os.path.isdir(_stored(each).folder)]
+    choices = [each for each in choices if condition(app, each["release"]) == "as released"]
     if not choices:
         named = f" that begins with {release_id}" if release_id else " before the live one"
         have = ", ".join(each["release"] for each in state["releases"]) or "none"

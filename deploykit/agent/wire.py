@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import select
 import sys
 import zlib
 from collections.abc import Iterator
@@ -20,6 +21,13 @@ def send(event: Event) -> None:
     """One event to the controller."""
     sys.stdout.write(json.dumps(event, separators=(",", ":")) + "\n")
     sys.stdout.flush()
+
+
+def listening() -> bool:
+    """Whether anybody still reads what we send: the other end of a pipe or socket that is gone shows as an error."""
+    poll = select.poll()
+    poll.register(1, 0)  # standard output
+    return not poll.poll(0)
 
 
 def receive() -> Event:

@@ -44,7 +44,7 @@ RESERVED_DATABASES = frozenset(
 def app_name_mistake(name: str) -> str:
     """Why `name` cannot be an app's name; "" when it can."""
     if APP_NAME.fullmatch(name):
-        if name in RESERVED or name.startswith("systemd-"):
+        if name in RESERVED or name.startswith(("systemd-", "redis-")):
             return "this name belongs to the system, or to a program or folder on the host; choose another"
         return ""
     if not name:

@@ -250,12 +250,12 @@ def test_owing_is_written_before_the_change(tmp_path: Path, monkeypatch: pytest.
     change = File.change
 
     def look(self: File, observed: State | None) -> None:
-        seen.append([each.name for each in (tmp_path / "state/pending").iterdir()])
+        seen.append([each.name for each in (paths.PENDING).iterdir()])
         change(self, observed)
 
     monkeypatch.setattr(File, "change", look)
     engine.apply(Manifest((wanted,), ()), {}, tmp_path, lambda event: None)
-    assert len(seen) == 1 and len(seen[0]) == 1 and list((tmp_path / "state/pending").iterdir()) == []
+    assert len(seen) == 1 and len(seen[0]) == 1 and list((paths.PENDING).iterdir()) == []
 
 
 def test_writing_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

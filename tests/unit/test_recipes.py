@@ -100,7 +100,7 @@ def test_what_must_be_there_comes_first() -> None:
     """Every file's folder is yielded before it or belongs to a package; every owner is yielded before what he owns."""
     apps = (MEMORIES, replace(READER, tls=Tls("/c", "/k")))
     from_packages = {
-        "/etc/tmpfiles.d", "/etc/nginx/conf.d", "/etc/nginx/snippets", "/etc/nginx/sites-available",
+        "/etc/tmpfiles.d", "/var/log", "/etc/nginx/conf.d", "/etc/nginx/snippets", "/etc/nginx/sites-available",
         "/etc/nginx/sites-enabled", "/etc/postgresql/15/main/conf.d", "/etc", "/srv", "/run", "/opt", "/var/lib",
         "/var/backups", "/etc/systemd/system",
     }  # fmt: skip
