@@ -7,10 +7,11 @@ import fnmatch
 import hashlib
 import json
 import os
+import re
 import stat
 import subprocess
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -141,9 +142,24 @@ def _tree(folder: Path, paths: Sequence[str], exclude: Sequence[str], label: str
         if stat.S_ISLNK(status.st_mode) or stat.S_ISREG(status.st_mode):
             entries[path] = known.entry(path, place, status)
     known.keep()
+    _no_submodules(folder, entries, exclude)
     lines = "".join(f"{path}\0{each.mode & 0o170111:o}\0{each.sha}\n" for path, each in entries.items())
     digest = hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
     return Tree(folder, entries, digest, label, tuple(entries))
+
+
+def _no_submodules(folder: Path, entries: Mapping[str, Entry], exclude: Sequence[str]) -> None:
+    """A submodule's files are not listed by git: better no release than one that lacks them in silence."""
+    if ".gitmodules" not in entries:
+        return
+    text = (folder / ".gitmodules").read_text(encoding="utf-8", errors="replace")
+    for path in re.findall(r"^\s*path\s*=\s*(\S.*?)\s*$", text, re.MULTILINE):
+        if not _excluded(path, exclude) and not any(each.startswith(f"{path}/") for each in entries):
+            raise DeploykitError(
+                f"the git submodule {path} would be missing from the release: submodules are not fetched",
+                str(folder),
+                f'put its files into the repository, or say that the app does without them: exclude = ["{path}"]',
+            )
 
 
 class _Known:

@@ -253,3 +253,14 @@ def test_a_ref_that_is_not_there(bare: tuple[str, Path]) -> None:
     with pytest.raises(DeploykitError) as caught:
         source.read(Source(git=url, ref="mian"), (), "blog")
     assert "no branch, tag or commit mian" in str(caught.value) and "correct `ref`" in str(caught.value)
+
+
+def test_a_submodule_that_would_be_missing_is_told(tmp_path: Path) -> None:
+    inner, outer = repository(tmp_path / "inner"), repository(tmp_path / "outer")
+    git(outer, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(inner), "vendor/inner")
+    git(outer, "commit", "--quiet", "--message", "with a submodule")
+    for chosen in (Source(folder=outer), Source(git=f"file://{outer}", ref="main")):
+        with pytest.raises(DeploykitError, match="submodule vendor/inner would be missing") as caught:
+            source.read(chosen, (), "blog")
+        assert 'exclude = ["vendor/inner"]' in str(caught.value)
+        assert "manage.py" in source.read(chosen, ("vendor/inner",), "blog").paths
