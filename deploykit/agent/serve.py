@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -196,14 +196,23 @@ def _detached(
         began = time.monotonic()
         held.write(dataclasses.replace(holder, pid=os.getpid()))
         run.write({"event": "started", "run": holder.run, "who": holder.who, "at": time.time()})
+        changes: list[str] = []
+
+        def tell(event: wire.Event) -> None:
+            if event["event"] == "changing":
+                changes.append(f"{event['verb']} {event['key']}")
+            elif event["event"] == "deployed":
+                changes.append(f"deploy {event['app']} {event['release']}")
+            run.write(event)
+
         try:
             lock.settle()
-            count, ok = work(run.write)
+            count, ok = work(tell)
         except Failed as failure:
             run.write(engine.trouble(failure))
             count, ok = 0, False
         seconds = round(time.monotonic() - began, 2)
-        _note(request, count, ok, seconds)
+        _note(request, count, ok, seconds, changes)
         run.write({"event": "end", "ok": ok, "changed": count, "seconds": seconds})
 
     pid = runs.detach(run, body, held)
@@ -253,7 +262,7 @@ def _cut_short(run: str) -> None:
     wire.send({"event": "end", "ok": False})
 
 
-def _note(request: wire.Event, changed: int, ok: bool, seconds: float) -> None:
+def _note(request: wire.Event, changed: int, ok: bool, seconds: float, changes: Sequence[str] = ()) -> None:
     """The host's journal: one line a run, for `fab status` and for people."""
     entry = {
         "at": round(time.time(), 1),
@@ -261,6 +270,7 @@ def _note(request: wire.Event, changed: int, ok: bool, seconds: float) -> None:
         "commit": request.get("commit", ""),
         "operation": request["operation"],
         "changed": changed,
+        "changes": list(changes),
         "ok": ok,
         "seconds": seconds,
     }

@@ -164,6 +164,7 @@ def test_every_run_is_in_the_journal(tmp_path: Path, state: Path) -> None:
         ("apply", 0, True),
         ("apply", 0, False),
     ]
+    assert [each["changes"] for each in entries][:2] == [[f"create file {tmp_path / 'a'}"], []]
     assert {(each["who"], each["commit"]) for each in entries} == {("ann@laptop", "abc123")}
     assert all(abs(each["at"] - time.time()) < 60 and 0 <= each["seconds"] < 60 for each in entries)
     assert (state / "journal.jsonl").stat().st_mode & 0o077 == 0
