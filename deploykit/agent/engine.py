@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from deploykit.agent import paths, pending, release, slots, transaction
 from deploykit.agent.deployment import Deployment, live, record, running
@@ -18,6 +18,7 @@ from deploykit.agent.resource import Failed, NotYet, Resource, Secret, decoded, 
 from deploykit.agent.wire import Event
 
 Tell = Callable[[Event], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -118,24 +119,9 @@ def _asked(resources: Sequence[Resource]) -> Iterator[None]:
 
 
 def _plan(manifest: Manifest) -> Plan:
-    changes, problems = [], []
-    for resource in manifest.resources:
-        try:
-            change = examine(resource)
-        except Failed as failure:
-            problems.append(failure)
-            continue
-        if change is not None:
-            changes.append(change)
-    deployments = []
-    for deployment in manifest.chosen:
-        try:
-            change = examine_deployment(deployment)
-        except Failed as failure:
-            problems.append(failure)
-            continue
-        if change is not None:
-            deployments.append(change)
+    problems: list[Failed] = []
+    changes = _looked_at(manifest.resources, examine, problems)
+    deployments = _looked_at(manifest.chosen, examine_deployment, problems)
     wanted = {each.key for each in manifest.resources}
     before = owned()
     apps = {each.app for each in manifest.deployments}
@@ -146,14 +132,25 @@ def _plan(manifest: Manifest) -> Plan:
         if each.key not in wanted and not each.removable and each.app and each.app not in apps
     )
     return Plan(
-        tuple(changes),
-        tuple(deployments),
+        changes,
+        deployments,
         tuple(removals(before, wanted)),
         leaving,
         tuple(action.name for action in pending.owed(wanted)),
         kept,
         tuple(problems),
     )
+
+
+def _looked_at(things: Sequence[T], look: Callable[[T], Change | None], problems: list[Failed]) -> tuple[Change, ...]:
+    """The changes that `things` need; what cannot be looked at goes to `problems`, all of it."""
+    found = []
+    for thing in things:
+        try:
+            found.append(look(thing))
+        except Failed as failure:
+            problems.append(failure)
+    return tuple(change for change in found if change is not None)
 
 
 def examine_deployment(deployment: Deployment) -> Change | None:
