@@ -82,8 +82,9 @@ def deploy(
             shutil.rmtree(deployment.folder, ignore_errors=True)
         if old is not None:
             old.rename(deployment.folder)
-            if os.readlink(deployment.home / "live") == f"releases/{old.name}":
-                slots.point(deployment.home / "live", f"releases/{deployment.release}")
+            link = deployment.home / "live"
+            if link.is_symlink() and os.readlink(link) == f"releases/{old.name}":
+                slots.point(link, f"releases/{deployment.release}")
         slots.clear(app, fresh)
         raise
     stage(app, "switch")
