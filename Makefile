@@ -9,10 +9,10 @@ APT := $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive 
 export DEPLOYKIT_TEST_PREFIX ?= t
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-fast test-hosts lint bench clean
+.PHONY: help demo demo-down test test-fast test-hosts test-vagrant test-vagrant-job lint bench clean
 
 help: ## Show what can be made
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed"; exit 1; }
@@ -38,7 +38,7 @@ demo: $(VENV)/.installed ## Boot a throw-away host, deploy three Django apps to 
 demo-down: $(VENV)/.installed ## Throw the demo's host away
 	@$(SUDO) $(BIN)/fab sandbox down
 
-test: lint test-fast test-hosts ## Everything, real hosts included (root on Debian or Ubuntu)
+test: lint test-fast test-hosts test-vagrant-job ## Everything, real hosts included (root on Debian or Ubuntu)
 
 lint: $(VENV)/.developed ## Style and types
 	$(BIN)/ruff check .
@@ -51,6 +51,12 @@ test-fast: $(VENV)/.developed ## Tests that need no host
 test-hosts: $(VENV)/.developed ## Tests on real machines, booted here
 	$(SUDO) $(BIN)/python -c 'from deploykit import sandbox; sandbox.prepare(print)'
 	$(SUDO) $(BIN)/pytest tests/hosts -n 2 --dist loadfile --durations 15
+
+test-vagrant-job: $(VENV)/.developed ## The main job on one Vagrant machine, in Docker
+	$(SUDO) vagrant/with-docker $(BIN)/pytest tests/hosts/test_vagrant.py --hosts=vagrant --durations 5
+
+test-vagrant: $(VENV)/.developed ## All tests of test-hosts, on Vagrant machines in Docker
+	$(SUDO) vagrant/with-docker $(BIN)/pytest tests/hosts --hosts=vagrant -n 2 --dist loadfile --durations 15
 
 bench: $(VENV)/.developed ## Measure: writes benchmarks/RESULTS.md (about 12 minutes)
 	$(SUDO) $(BIN)/python benchmarks/run.py

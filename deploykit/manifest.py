@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ class Manifest:
     deployments: tuple[Deployment, ...]
     notes: tuple[Note, ...] = ()
 
+    @functools.cached_property
     def data(self) -> dict[str, Any]:
         """As it is sent to the agent (secrets in the clear: standard input only)."""
         return {
@@ -34,7 +36,7 @@ class Manifest:
 
     def digest(self) -> str:
         """Names the manifest, secrets included, so that a second deploy of the same can be told from another."""
-        return hashlib.sha256(json.dumps(self.data(), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.data).encode()).hexdigest()
 
 
 def build(host: Host, facts: Facts, project: Path) -> Manifest:

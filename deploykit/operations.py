@@ -8,13 +8,14 @@ import hashlib
 import json
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from deploykit import source
+from deploykit import memory, source
 from deploykit.agent.resource import Conflict, Note
 from deploykit.agent.values import Facts, Host
 from deploykit.bundle import Bundle, bundle
@@ -54,9 +55,12 @@ class Outcome:
 
 
 def target(entry: HostEntry) -> Target:
-    """Where a host is reached; a sandbox of that name knows its own address and keys."""
-    from deploykit import sandbox
+    """Where a host is reached; a Vagrant machine, and a sandbox of that name, know their own address and keys."""
+    from deploykit import sandbox, vagrant
 
+    if entry.vagrant is not None:
+        said = vagrant.ssh_config(entry.vagrant.folder, entry.vagrant.machine, f"host {entry.name}")
+        return Target(entry.name, entry.vagrant.machine, entry.user, ssh_config=said)
     found = sandbox.find(entry.name) if not entry.user else None
     if found is not None and entry.address in (entry.name, found.address, ""):
         if not found.running:
@@ -69,10 +73,7 @@ def target(entry: HostEntry) -> Target:
 
 def sources(project: Project, entry: HostEntry) -> dict[str, source.Tree]:
     """The source of every app of a host."""
-    apps = project.apps_of(entry)
-    with ThreadPoolExecutor(max_workers=4) as pool:  # mostly waiting for git
-        trees = pool.map(lambda app: source.read(app.source, app.exclude, app.name), apps)
-        return {app.name: tree for app, tree in zip(apps, trees, strict=True)}
+    return source.read_all({app.name: (app.source, app.exclude) for app in project.apps_of(entry)})
 
 
 class Session:
@@ -92,27 +93,28 @@ class Session:
     def converge(self, operation: str, only: Sequence[str] | None) -> Outcome:
         """Plans or applies the project on this host. `only` names the apps whose code is meant."""
         outcome = Outcome(self._entry.name)
-        # All that can be wrong here is found before a connection is opened.
+        # What can be wrong with the file and the sources is found before a connection is opened.
         self._trees = sources(self._project, self._entry)
         host = self._host()
-        facts = self._known_facts()
-        manifest = None
-        if facts is not None:
-            try:
-                manifest = self._manifest(facts, host)
-            except DeploykitError as error:
-                if isinstance(error.__context__, Conflict):
-                    raise
-                facts = None  # the host may be another than it was: only what it says now counts
-        self._ssh.open()
         with contextlib.closing(self._ssh):
+            opened = _begun(self._ssh.open)  # the handshake takes as long as the rendering
+            facts = self._known_facts()
+            manifest = None
+            if facts is not None:
+                try:
+                    manifest = self._manifest(facts, host)
+                except DeploykitError as error:
+                    if isinstance(error.__context__, Conflict):
+                        raise
+                    facts = None  # the host may be another than it was: only what it says now counts
+            opened()
             for _ in range(3):
                 if facts is None or manifest is None:
                     facts = self._ask_facts()
                     manifest = self._manifest(facts, host)
                 request = {
                     "operation": operation,
-                    **manifest.data(),
+                    **manifest.data,
                     "facts": asdict(facts),
                     "digest": manifest.digest() + ":" + ",".join(only or ()),
                     "only": list(only) if only is not None else None,
@@ -161,7 +163,7 @@ class Session:
     def _host(self) -> Host:
         from deploykit.config import complete
 
-        return complete(self._project, self._entry, self._trees)
+        return complete(self._project, self._entry, self._trees, look=memory.detect)
 
     def _manifest(self, facts: Facts, host: Host) -> Manifest:
         from deploykit.detect import check_python
@@ -190,6 +192,30 @@ class Session:
         fresh.write_text(json.dumps(event["facts"]))
         fresh.replace(self._facts_file)
         return Facts(**event["facts"])
+
+
+def _begun(work: Callable[[], None]) -> Callable[[], None]:
+    """Begins `work` in a thread; what is returned waits for its end and raises what it raised.
+
+    A thread that nobody waits for any more (Ctrl-C, an error meanwhile) does not hold up the end of the program.
+    """
+    raised: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001
+            raised.append(error)
+
+    thread = threading.Thread(target=body, daemon=True)
+    thread.start()
+
+    def wait() -> None:
+        thread.join()
+        if raised:
+            raise raised[0]
+
+    return wait
 
 
 def _facts_file(where: Target, user: str) -> Path:

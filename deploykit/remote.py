@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import zlib
 from collections.abc import Callable, Generator, Iterator
@@ -52,12 +53,34 @@ if not os.path.isdir(place):
 os.execv(sys.executable, [sys.executable, "-IS", place])
 """
 
-#: python3 is all that is needed; a minimal image may lack it.
-_BOOTSTRAP = (
-    "command -v python3 >/dev/null || "
-    "{ export DEBIAN_FRONTEND=noninteractive; "
-    "apt-get -qq update && apt-get -qq install -y --no-install-recommends python3; } </dev/null >&2 || exit 96; "
-    'exec python3 -IS -c "$0" "$@"'
+#: python3 is all that is needed; a minimal image may lack it, or have python3-minimal, which is a part of the library:
+#: https://packages.debian.org/bookworm/python3-minimal. On a new machine others may hold apt's locks for some minutes.
+_BOOTSTRAP = """\
+python3 -IS -c 'import concurrent.futures, json, zipfile' 2>/dev/null || {
+    export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
+    apt() {
+        for try in $(seq 60); do
+            said=$(apt-get -qq -o DPkg::Lock::Timeout=5 "$@" 2>&1) && return
+            case $said in *'Could not get lock'* | *'Unable to acquire'*) sleep 5 ;; *) break ;; esac
+        done
+        printf '%s\\n' "$said"
+        return 1
+    }
+    apt update && apt install -y --no-install-recommends python3
+} </dev/null >&2 || exit 96
+exec python3 -IS -c "$0" "$@"
+"""
+
+#: What the keys of root print on the images of clouds, which want another user: `disable_root_opts` of cloud-init,
+#: https://docs.cloud-init.io/en/latest/reference/modules.html#ssh
+_OTHER_USER = re.compile(r'Please login as the user "([^"]+)"')
+
+#: sudo's words and those of sudo-rs, which is Ubuntu's sudo from 25.10 on: https://github.com/trifectatechfoundation/sudo-rs
+_WANTS_PASSWORD = ("password is required", "interactive authentication is required")
+_NO_SUDOER = ("not in the sudoers", "may not run", "not allowed", "I'm afraid I can't do that")
+_WRONG_PASSWORD = (
+    *("incorrect password", "no password was provided", "try again"),
+    *("incorrect authentication attempt", "Authentication required but not attempted"),
 )
 
 
@@ -95,13 +118,17 @@ class Remote:
 
     def _converse(self, command: str, data: bytes) -> Generator[Event, None, tuple[int, str]]:
         exchange = self._transport.exec(command)
+        noise: list[str] = []  # a login script that prints, a key that may only run a command of its own
         if self._password is not None and "sudo -k -S" in command:
             data = self._password.encode() + b"\n" + data
         try:
             exchange.write(data)
             for line in exchange.lines():
-                event: Event = json.loads(line)
-                if event["event"] == "tree":
+                event = _event(line)
+                if event is None:
+                    noise.append(line.decode("utf-8", "replace").strip())
+                    self._other_user(noise[-1])
+                elif event["event"] == "tree":
                     self._answer(exchange, {"files": self._trees[event["app"]].listing()})
                 elif event["event"] == "want":
                     yield event
@@ -113,7 +140,14 @@ class Remote:
         except ConnectionError:
             pass  # the exit status and what the host said of it tell more
         exchange.close_write()
-        return exchange.finish()
+        status, error = exchange.finish()
+        return status, error if error.strip() else "\n".join(noise[-20:])
+
+    def _other_user(self, said: str) -> None:
+        if other := _OTHER_USER.search(said):
+            raise DeploykitError(
+                f"{self._transport.user} may not log in there", f"host {self._name}", f'write user = "{other[1]}"'
+            )
 
     @staticmethod
     def _answer(exchange: Exchange, message: Event) -> None:
@@ -151,15 +185,15 @@ class Remote:
         where = f"host {self._name}"
         said = error.strip()
         if self._transport.user != "root" and "sudo" in said:
-            if "password is required" in said and self._password is None:
+            if any(words in said for words in _WANTS_PASSWORD) and self._password is None:
                 self._password = self._ask(f"sudo password of {self._transport.user} on {self._name}")
                 yield from self.events(request)
                 return
-            if "not in the sudoers" in said or "may not run sudo" in said or "not allowed" in said:
+            if any(words in said for words in _NO_SUDOER):
                 raise DeploykitError(
                     f"{self._transport.user} may not become root there", where, "log in as root or as a sudoer (`user`)"
                 )
-            if "incorrect password" in said or "no password was provided" in said or "try again" in said:
+            if any(words in said for words in _WRONG_PASSWORD):
                 self._password = None
                 raise DeploykitError("sudo does not accept the password", where, "run again")
         if status == 127 and "sudo" in said:
@@ -181,3 +215,12 @@ class Remote:
                 "what had begun goes on there; `fab deploy` again shows how it ended, and finishes what did not",
             )
         raise DeploykitError(f"the agent ended with {status}", where, said)
+
+
+def _event(line: bytes) -> Event | None:
+    """What the agent says; None for a line that is not its own."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and "event" in event else None

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deploykit.agent.resource import Render
 from deploykit.errors import DeploykitError
+from deploykit.memory import compiled
+
+if TYPE_CHECKING:
+    import jinja2
 
 OURS = Path(__file__).parent / "templates"
+
+
+def _cache() -> jinja2.BytecodeCache | None:
+    """Compiling our templates takes longer than rendering them for ten apps. The folder is the user's alone."""
+    import jinja2
+
+    place = compiled()
+    try:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owner = place.stat()
+    except OSError:
+        return None
+    if owner.st_uid != os.getuid() or owner.st_mode & 0o022:  # what is in there is run
+        return None
+    return jinja2.FileSystemBytecodeCache(str(place))
 
 
 def renderer(project: Path) -> Render:
@@ -28,6 +49,7 @@ def renderer(project: Path) -> Render:
         lstrip_blocks=True,
         keep_trailing_newline=True,
         autoescape=False,
+        bytecode_cache=_cache(),
     )
 
     def render(template: str, **values: object) -> str:

@@ -210,7 +210,8 @@ class Screen:
     def _on_changing(self, host: str, event: Event) -> None:
         keys = event["key"].split(", ")
         total = len([e for e in self._plans.get(host, {}).get("changes", []) if not e["key"].startswith("app ")])
-        text = keys[0] if len(keys) == 1 else f"{len(keys)} packages: " + " ".join(k.rpartition(" ")[2] for k in keys)
+        kind = keys[0].rpartition(" ")[0]
+        text = keys[0] if len(keys) == 1 else f"{len(keys)} {kind}s: " + " ".join(k.rpartition(" ")[2] for k in keys)
         sign, style = _SIGNS.get(event["verb"], ("+", "green"))
         self._move(host, text, total=total or None, advance=len(keys))
         if self._verbose or not self._terminal or len(keys) > 1:

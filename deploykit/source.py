@@ -12,9 +12,11 @@ import stat
 import subprocess
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from deploykit import worktree
 from deploykit.config.project import Source
 from deploykit.errors import DeploykitError
 
@@ -62,8 +64,18 @@ def content(place: Path, mode: int) -> bytes:
     return os.fsencode(os.readlink(place)) if stat.S_ISLNK(mode) else place.read_bytes()
 
 
-def read(source: Source, exclude: Sequence[str] = (), app: str = "") -> Tree:
-    """The tree of a source. Raises DeploykitError when there is none."""
+def read_all(sources: Mapping[str, tuple[Source, Sequence[str]]]) -> dict[str, Tree]:
+    """The trees of several apps, by name, each from (source, what is excluded). Raises DeploykitError."""
+    known = worktree.survey(source.folder for source, _ in sources.values() if source.folder and not source.git)
+    with ThreadPoolExecutor(max_workers=4) as pool:  # repositories from elsewhere are waited for
+        trees = pool.map(lambda app: read(*sources[app], app, known), sources)
+        return dict(zip(sources, trees, strict=True))
+
+
+def read(
+    source: Source, exclude: Sequence[str] = (), app: str = "", known: Mapping[Path, worktree.Work] | None = None
+) -> Tree:
+    """The tree of a source. `known`: what git said of folders already. Raises DeploykitError when there is none."""
     if source.git:
         folder, commit = _checkout(source.git, source.ref or "HEAD", app)
         return _tree(folder, list(_walk(folder, ())), exclude, f"{source.ref or 'HEAD'}@{commit[:7]}")
@@ -72,31 +84,10 @@ def read(source: Source, exclude: Sequence[str] = (), app: str = "") -> Tree:
         raise DeploykitError(
             f"the source of {app} is not there", str(folder), f"correct `source` in [apps.{app}]: a folder or a git URL"
         )
-    listed = _git(["ls-files", "-z", "--cached", "--others", "--exclude-standard"], folder)
-    if listed is None:
+    work = (worktree.survey([folder]) if known is None else known).get(folder)
+    if work is None or (not work.paths and any(folder.iterdir())):  # none, or one that ignores the folder altogether
         return _tree(folder, list(_walk(folder, LEFT_OUT)), exclude, "folder")
-    paths = [path for path in dict.fromkeys(os.fsdecode(listed).split("\0")) if path]
-    if not paths and any(folder.iterdir()):  # a folder that a git work tree around it ignores altogether
-        return _tree(folder, list(_walk(folder, LEFT_OUT)), exclude, "folder")
-    return _tree(folder, paths, exclude, _label(folder))
-
-
-def _label(folder: Path) -> str:
-    """The commit of a work tree, and whether it is changed: git-status(1), "Porcelain Format Version 2"."""
-    said = (_git(["status", "--porcelain=v2", "--branch", "--", "."], folder) or b"").decode("utf-8", "replace")
-    notes = [line for line in said.splitlines() if line.startswith("# ")]
-    commit = next((line.split()[2] for line in notes if line.startswith("# branch.oid ")), "(initial)")
-    if commit == "(initial)":
-        return "not committed yet"
-    return f"{commit[:7]}{' + changes' if len(notes) < len(said.splitlines()) else ''}"
-
-
-def _git(arguments: Sequence[str], folder: Path) -> bytes | None:
-    try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, check=False)
-    except FileNotFoundError:
-        return None
-    return done.stdout if done.returncode == 0 else None
+    return _tree(folder, work.paths, exclude, work.label)
 
 
 def _walk(folder: Path, left_out: Sequence[str]) -> Iterator[str]:
@@ -244,7 +235,7 @@ def _is_commit(ref: str) -> bool:
 
 
 def _resolve(mirror: Path, ref: str) -> str | None:
-    found = _git(["rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}"], mirror)
+    found = worktree.ask(["rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}"], mirror)
     return found.decode().strip() if found else None
 
 

@@ -24,7 +24,11 @@ CONNECT_TIMEOUT = 15  # seconds
 
 @dataclass(frozen=True)
 class Target:
-    """Where to go. Empty fields are ssh's to say (~/.ssh/config). `identity` and `host_key` are a sandbox's."""
+    """Where to go. Empty fields are ssh's to say (~/.ssh/config). `identity` and `host_key` are a sandbox's.
+
+    `ssh_config` is text as in ~/.ssh/config, and stands in its place: what `vagrant ssh-config` says of the host
+    `address`, the only one in it.
+    """
 
     name: str
     address: str
@@ -32,6 +36,7 @@ class Target:
     port: int = 0
     identity: Path | None = None
     host_key: str = ""
+    ssh_config: str = ""
 
 
 class Exchange(Protocol):
@@ -129,11 +134,17 @@ def _connection(target: Target, confirm: Confirm) -> Connection:
     keywords["transport_factory"] = _prompt
     if target.identity:
         keywords |= {"key_filename": str(target.identity), "look_for_keys": False, "allow_agent": False}
+    said = None
+    if target.ssh_config:
+        from paramiko.config import SSHConfig
+
+        keywords |= {"look_for_keys": False, "allow_agent": False}  # the text names the key
+        said = SSHConfig.from_text(target.ssh_config)
     connection = Connection(
         target.address,
         user=target.user or None,
         port=target.port or None,
-        config=Config(),
+        config=Config(ssh_config=said),
         connect_kwargs=keywords,
         connect_timeout=CONNECT_TIMEOUT,
     )
@@ -154,7 +165,13 @@ def _prompt(sock: Any, **options: Any) -> paramiko.Transport:
 
 
 def _know_hosts(connection: Connection, target: Target, confirm: Confirm) -> None:
+    import paramiko
+
     client = connection.client
+    if target.ssh_config and connection.ssh_config.get("stricthostkeychecking") == "no":
+        # As Vagrant itself does, unless its `verify_host_key` says otherwise: a machine made anew has a new key.
+        client.set_missing_host_key_policy(paramiko.AutoAddPolicy())  # for this connection: nothing is written
+        return
     if target.host_key:
         kind, data = target.host_key.split()[:2]
         client.get_host_keys().add(_known_name(connection), kind, _key(kind, data))
@@ -212,6 +229,8 @@ def _in_words(target: Target, connection: Connection) -> Iterator[None]:
     where = f"host {target.name}"
     place = f"{connection.user}@{connection.host}:{connection.port}"
     by_hand = f"ssh {connection.user}@{connection.host}" + (f" -p {connection.port}" if connection.port != 22 else "")
+    if target.ssh_config:
+        by_hand = f"vagrant ssh {target.address}"
     try:
         yield
     except paramiko.BadHostKeyException as error:

@@ -80,7 +80,8 @@ def _venv(app: App, facts: Facts) -> Venv:
     # Of the system's own only the minor version counts: a security update must not rebuild every virtualenv.
     version = app.python.version or ".".join(facts.python.split(".")[:2])
     key = _name(app.python.digest, version, facts.system, facts.version, facts.architecture, *extra)
-    return Venv(key, UV, tuple(UV_ENVIRONMENT.items()), python, app.python.kind, app.python.files, extra)
+    shared = app.python.plain
+    return Venv(key, UV, tuple(UV_ENVIRONMENT.items()), python, app.python.kind, app.python.files, extra, shared)
 
 
 def _name(*parts: str) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from deploykit.agent.resource import Failed, Render, Resource
+from deploykit.agent.resource import Failed, Note, Render, Resource
 from deploykit.agent.resources import DataDirectory, Directory, File, Package, User
 from deploykit.agent.values import App, Facts, Host
+from deploykit.agent.virtualenv import BUILDER, CACHE, SHARED
 from deploykit.recipes import postgres
-from deploykit.recipes.systems import supported
+from deploykit.recipes.systems import supported, system
 
 #: nginx's user, on every Debian and Ubuntu (package base-passwd).
 WWW = "www-data"
@@ -24,15 +25,48 @@ def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
     yield from postgres.early(host, facts)  # before any package: all packages are installed at once
 
     yield Package("ca-certificates")
-    yield Package("tzdata")  # minimal images lack it, and Django's TIME_ZONE needs it (zoneinfo has no other source)
+    for package in system(facts).zones:  # minimal images lack them, and Django's TIME_ZONE has no other source
+        yield Package(package)
 
     yield Directory("/etc/deploykit")
     yield Directory("/var/lib/deploykit")  # open to the login user, who must see whether the agent is there
     yield Directory("/var/lib/deploykit/secrets", mode=0o700)
     yield Directory("/var/backups/deploykit", mode=0o700)
 
+    if host.apps:
+        # Who unpacks the packages that apps share, and never runs one: see deploykit/agent/virtualenv.py.
+        yield User(BUILDER, str(CACHE.parent), comment="deploykit's builder of virtualenvs")
+        yield Directory(str(CACHE.parent), mode=0o711)
+        yield Directory(str(CACHE), BUILDER, BUILDER, 0o700)
+        yield Directory(str(SHARED), mode=0o711)
     for app in host.apps:
         yield from _app(app, render)
+
+    # After accounts and folders: apt takes long, and what needs no more than these is begun meanwhile (agent/early.py).
+    yield Package("ca-certificates")
+    yield Package("tzdata")  # minimal images lack it, and Django's TIME_ZONE needs it (zoneinfo has no other source)
+
+
+def notes(host: Host, facts: Facts) -> Iterator[Note]:
+    """Ports that visitors need and that the host's own firewall keeps shut: firewalls are left to their owner."""
+    if facts.ufw is None:
+        return
+    needed = {80 for app in host.apps if app.nginx} | {443 for app in host.apps if app.nginx and app.tls}
+    needed |= {app.port for app in host.apps if not app.nginx}
+    shut = sorted(port for port in needed if not _covered(port, facts.ufw))
+    if shut:
+        words = f"port {shut[0]}" if len(shut) == 1 else f"ports {', '.join(map(str, shut))}"
+        opens = "; ".join(f"ufw allow {port}/tcp" for port in shut)
+        yield Note(f"ufw is active on the host and lets nobody in at {words}; as root there: {opens}", warning=True)
+
+
+def _covered(port: int, rules: str) -> bool:
+    """Whether ufw has a rule for a port: "80", a range "8000:8010", or "any"."""
+    for rule in filter(None, rules.split(",")):
+        low, _, high = rule.partition(":")
+        if rule == "any" or int(low) <= port <= int(high or low):
+            return True
+    return False
 
 
 def _app(app: App, render: Render) -> Iterator[Resource]:

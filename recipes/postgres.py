@@ -6,10 +6,12 @@ default): there is no password that could leak.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from deploykit.agent import dump
@@ -48,6 +50,7 @@ class Role(Resource):
 
     removable: ClassVar[bool] = False
     asks: ClassVar[bool] = True
+    together: ClassVar[bool] = True
 
     name: str
     major: str
@@ -64,12 +67,17 @@ class Role(Resource):
         return None if attributes is None else {"attributes": tuple(attributes)}
 
     def change(self, observed: State | None) -> None:
-        verb = "CREATE" if observed is None else "ALTER"
-        ask(
-            self.major,
-            f'{verb} ROLE :"name" LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;',
-            {"name": self.name},
-        )
+        type(self).change_together([self])
+
+    @classmethod
+    def change_together(cls, several: Sequence[Resource]) -> None:
+        """One psql for all."""
+        script = Script()
+        for role in (each for each in several if isinstance(each, Role)):
+            verb = "CREATE" if role.observe() is None else "ALTER"
+            attributes = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
+            script.add(role.major, f"{verb} ROLE {script.name(role.name)} {attributes};")
+        script.run()
 
     def erase(self) -> str:
         ask(self.major, 'DROP ROLE IF EXISTS :"name";', {"name": self.name})
@@ -81,6 +89,7 @@ class Database(Resource):
     """A database in UTF-8 that belongs to one role, and that no other may connect to. No plan removes it."""
 
     removable: ClassVar[bool] = False
+    together: ClassVar[bool] = True
 
     name: str
     owner: str
@@ -100,14 +109,30 @@ class Database(Resource):
         return {"owner": found["owner"], "encoding": found["encoding"], "open to every role": found["public"]}
 
     def change(self, observed: State | None) -> None:
-        names = {"name": self.name, "owner": self.owner}
+        type(self).change_together([self])
+
+    @classmethod
+    def change_together(cls, several: Sequence[Resource]) -> None:
+        """One psql for all."""
+        script = Script()
+        databases = [each for each in several if isinstance(each, Database)]
+        for each in databases:
+            each._make(script)
+        script.run()
+        for each in databases:
+            if int(each.major) < 15:  # from 15 on the database's owner is the schema's, by the role pg_database_owner
+                owner = {"owner": each.owner}
+                ask(each.major, 'ALTER SCHEMA public OWNER TO :"owner";', owner, database=each.name)
+
+    def _make(self, script: Script) -> None:
+        observed = self.observe()
+        name, owner = script.name(self.name), script.name(self.owner)
         if observed is None:
             # template0: the only template that takes another locale; C.UTF-8 sorts the same on every system
-            ask(
+            script.add(
                 self.major,
-                """CREATE DATABASE :"name" OWNER :"owner" TEMPLATE template0 ENCODING 'UTF8'
-                   LC_COLLATE 'C.UTF-8' LC_CTYPE 'C.UTF-8';""",
-                names,
+                f"CREATE DATABASE {name} OWNER {owner} TEMPLATE template0 ENCODING 'UTF8' "
+                "LC_COLLATE 'C.UTF-8' LC_CTYPE 'C.UTF-8';",
             )
         elif observed["encoding"] != "UTF8":
             raise Failed(
@@ -115,10 +140,8 @@ class Database(Resource):
                 todo="Dump it, drop it and deploy again, then restore the dump.",
             )
         elif observed["owner"] != self.owner:
-            ask(self.major, 'ALTER DATABASE :"name" OWNER TO :"owner";', names)
-        ask(self.major, 'REVOKE ALL ON DATABASE :"name" FROM PUBLIC;', names)
-        if int(self.major) < 15:  # from 15 on the database's owner is the schema's, by the role pg_database_owner
-            ask(self.major, 'ALTER SCHEMA public OWNER TO :"owner";', names, database=self.name)
+            script.add(self.major, f"ALTER DATABASE {name} OWNER TO {owner};")
+        script.add(self.major, f"REVOKE ALL ON DATABASE {name} FROM PUBLIC;")
 
     def erase(self) -> str:
         if self.observe() is None:
@@ -161,17 +184,40 @@ class Started(Resource):
 def seen(major: str) -> Mapping[str, Any]:
     """All roles and databases of the cluster: one process for any number of resources. Raises NotYet, Failed."""
     if not os.path.exists(_psql(major)):
+        _alone(major)
         raise NotYet("PostgreSQL is not installed")
     done = run((_psql(major), *_OPTIONS, "-d", "postgres"), user="postgres", stdin=_SEEN, check=False)
     if done.returncode != 0:
         raise NotYet(f"PostgreSQL does not answer: {done.stderr.strip().partition(chr(10))[0]}")
     answer: dict[str, Any] = json.loads(done.stdout)
     if str(answer["version"]) != major:
-        raise Failed(
-            f"on port 5432 PostgreSQL {answer['version']} answers, and {major} was expected",
-            todo="`pg_lsclusters` shows who has the port. Move the data with pg_upgradecluster, then deploy again.",
-        )
+        raise _other(str(answer["version"]), major)
     return answer
+
+
+def _alone(major: str) -> None:
+    """Raises Failed when another PostgreSQL has the port: of apt.postgresql.org, or from before the system's upgrade.
+
+    Told before anything is installed: Debian's scripts would give ours another port, and from version 269 on
+    no cluster at all: https://manpages.debian.org/trixie/postgresql-common/pg_createcluster.1.en.html
+    """
+    for path in glob.glob("/etc/postgresql/*/*/postgresql.conf"):
+        found = path.split("/")[-3]
+        if found == major:
+            continue
+        with open(path, encoding="utf-8", errors="replace") as file:
+            port = re.search(r"^\s*port\s*=?\s*(\d+)", file.read(), re.MULTILINE)
+        if port is None or port[1] == "5432":
+            raise _other(found, major)
+
+
+def _other(found: str, major: str) -> Failed:
+    return Failed(
+        f"PostgreSQL {found} has port 5432, and {major}, this system's own, was expected",
+        "`pg_lsclusters` on the host shows every cluster.",
+        f"After an upgrade of the system: `pg_upgradecluster {found} main`. Else move that cluster to another port "
+        '(`port` in its postgresql.conf), or use it by a URL, `database = { env = "DATABASE_URL" }`. Deploy again.',
+    )
 
 
 #: No psqlrc, bare values, the first error ends it. The cluster's own socket and port, whatever the environment says.
@@ -183,6 +229,30 @@ def ask(major: str, statement: str, values: Mapping[str, str], database: str = "
     variables = [word for name, value in values.items() for word in ("-v", f"{name}={value}")]
     argv = (_psql(major), *_OPTIONS, *variables, "-d", database)
     return run(argv, user="postgres", stdin=statement).stdout
+
+
+@dataclass
+class Script:
+    """Statements for one psql. Names are given to it as variables, which it quotes itself."""
+
+    major: str = ""
+    statements: list[str] = field(default_factory=list)
+    values: dict[str, str] = field(default_factory=dict)
+
+    def name(self, value: str) -> str:
+        """How a name is written in a statement."""
+        variable = f"name{len(self.values)}"
+        self.values[variable] = value
+        return f':"{variable}"'
+
+    def add(self, major: str, statement: str) -> None:
+        self.major = major
+        self.statements.append(statement)
+
+    def run(self) -> None:
+        """All of them, up to the first that fails. Raises Failed."""
+        if self.statements:
+            ask(self.major, "\n".join(self.statements), self.values)
 
 
 def _psql(major: str) -> str:

@@ -6,17 +6,21 @@ import glob
 import os
 import re
 import shutil
+import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from deploykit.agent.process import run, tail
 from deploykit.agent.resource import Failed, Render, Resource, State
 from deploykit.agent.resources import Directory, Package
-from deploykit.agent.resources.packages import candidates, install
+from deploykit.agent.resources.packages import candidates, install, outdated
 from deploykit.agent.values import Facts, Host
 
 ROOT = "/opt/deploykit"
 UV = f"{ROOT}/uv/bin/uv"
+_WHEELS = "/usr/share/python-wheels"
 UV_VERSION = "0.13.9"
 
 #: What uv needs to know wherever it is called: interpreters under our own root, the system's certificates (a company's
@@ -35,6 +39,8 @@ UV_ENVIRONMENT: dict[str, str] = {
 class Uv(Resource):
     """uv at one version, from PyPI: the distributions do not have it."""
 
+    ahead: ClassVar[bool] = True
+
     version: str
 
     @property
@@ -52,13 +58,30 @@ class Uv(Resource):
 
     def change(self, observed: State | None) -> None:
         """pip from Debian's wheel, straight into a folder: no virtualenv to make, and half an install never counts."""
-        wheels = glob.glob("/usr/share/python-wheels/pip-*.whl")
+        wheels = glob.glob(f"{_WHEELS}/pip-*.whl")
         if not wheels:
             raise Failed("pip's wheel is not on the host", todo="Reinstall the package python3-pip-whl.")
+        self._install(sorted(wheels)[-1])
+
+    def prepare(self) -> None:
+        """The same with the wheel out of a package that is only unpacked: apt may be at work, and has the locks."""
+        if glob.glob(f"{_WHEELS}/pip-*.whl"):
+            return  # its turn comes soon enough
+        deadline = time.monotonic() + 60
+        while outdated() and time.monotonic() < deadline:  # apt is about to fetch new ones
+            time.sleep(0.5)
+        os.makedirs(ROOT, mode=0o755, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=ROOT) as folder:
+            os.chmod(folder, 0o755)  # apt fetches as a user of its own
+            run(("apt-get", "-q", "download", "python3-pip-whl"), cwd=folder)
+            run(("dpkg-deb", "-x", glob.glob(f"{folder}/*.deb")[0], f"{folder}/unpacked"))
+            self._install(glob.glob(f"{folder}/unpacked{_WHEELS}/pip-*.whl")[0])
+
+    def _install(self, wheel: str) -> None:
         new, old = f"{ROOT}/.uv-new", f"{ROOT}/.uv-old"
         for leftover in (new, old):
             shutil.rmtree(leftover, ignore_errors=True)
-        pip = ("/usr/bin/python3", f"{sorted(wheels)[-1]}/pip")
+        pip = ("/usr/bin/python3", f"{wheel}/pip")
         done = run(
             (*pip, "install", "-q", "--no-deps", "--no-cache-dir", "--target", new, f"uv=={self.version}"), check=False
         )

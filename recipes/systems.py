@@ -1,4 +1,7 @@
-"""The systems that are known, and what differs between them: the one table of versions and package names."""
+"""The systems that are known, and what differs between them: the one table of versions and package names.
+
+What differs otherwise is handled where it matters; docs/systems.md lists it all, with its sources.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,21 @@ class System:
     name: str
     postgres: str  # major version: part of the package's name and of every path of it
     nginx: tuple[int, int, int]  # decides how HTTP/2 is switched on, and whether strangers' TLS can be refused
+    zones: tuple[str, ...] = ("tzdata",)  # packages of the time zones
 
 
-#: Sources: packages.debian.org and packages.ubuntu.com, and Ubuntu's release notes for 26.04 (PostgreSQL 18).
+#: The old names of time zones, such as US/Eastern, have a package of their own from Ubuntu 24.04 and Debian 13 on.
+#: https://launchpad.net/ubuntu/noble/+package/tzdata-legacy, https://packages.debian.org/trixie/tzdata-legacy
+_SPLIT = ("tzdata", "tzdata-legacy")
+
+#: Sources: https://packages.debian.org and https://packages.ubuntu.com (postgresql, nginx). All packages that deploykit
+#: installs have the same name on each. On Ubuntu supervisor, redis-server and python3-pip-whl are in universe.
 SYSTEMS: dict[tuple[str, str], System] = {
     ("ubuntu", "22.04"): System("Ubuntu 22.04", "14", (1, 18, 0)),
-    ("ubuntu", "24.04"): System("Ubuntu 24.04", "16", (1, 24, 0)),
-    ("ubuntu", "26.04"): System("Ubuntu 26.04", "18", (1, 28, 0)),
+    ("ubuntu", "24.04"): System("Ubuntu 24.04", "16", (1, 24, 0), _SPLIT),
+    ("ubuntu", "26.04"): System("Ubuntu 26.04", "18", (1, 28, 3), _SPLIT),
     ("debian", "12"): System("Debian 12", "15", (1, 22, 1)),
-    ("debian", "13"): System("Debian 13", "17", (1, 26, 3)),
+    ("debian", "13"): System("Debian 13", "17", (1, 26, 3), _SPLIT),
 }
 
 

@@ -29,6 +29,7 @@ class Venv:
     kind: str  # as values.Python.kind
     files: tuple[str, ...]  # relative to the source's top
     extra: tuple[str, ...]  # requirements of ours, e.g. gunicorn
+    plain: bool = False  # nothing but versions from the index is asked for: it may be shared by apps
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Health:
     strict: bool
     proxy: bool  # whether nginx stands before it: then it is asked there, too, after the switch
     start: float = 60.0  # how long a release may take until it answers
-    watch: float = 0.5  # how long it is watched after the switch
+    watch: float = 0.3  # how long it is watched after the switch
     drain: float = 35.0  # how long the old slot may take for the requests it has
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from deploykit.agent import paths, pending, release, slots, transaction
+from deploykit.agent import early, facts, paths, pending, release, slots, transaction, virtualenv
 from deploykit.agent.deployment import Deployment, live, record, running
 from deploykit.agent.plan import Change, Difference, compare, examine, removals
 from deploykit.agent.process import forget, listen
@@ -223,22 +223,28 @@ def apply(
     apps = {each.app for each in manifest.deployments}
     remember([*({**ours, **{each.key: each for each in manifest.resources}}.values())])
     listen(lambda line: tell({"event": "progress", "line": line}))
+    wanted = {each.key for each in manifest.resources}
     try:
         count += _remove(manifest, apps, tell)
-        count += _change(manifest.resources, tell)
-        wanted = {each.key for each in manifest.resources}
+        with early.begun(manifest.resources, manifest.chosen, listings, received):
+            count += _change(manifest.resources, tell)
         count += pending.settle_all(manifest.resources, lambda name: tell({"event": "action", "name": name}))
     except Failed as failure:
         tell(trouble(failure))
         return count, False
     kept = [each for key, each in ours.items() if not each.removable and key not in wanted]
     remember([*manifest.resources, *kept])
-    done, failed = _deploy(manifest.chosen, listings, received, tell)
+    problems: list[Failed] = []
+    with _deployed(manifest.chosen, listings, received, tell) as failures:
+        done = sum(each is None for each in failures)
+        forget()  # and look again, while the replaced processes end
+        with _asked(manifest.resources):
+            left = _looked_at(manifest.resources, examine, problems)
+    virtualenv.prune()
     count += done
-    rest = plan(manifest)
-    if failed:
+    if done < len(failures):
         return count, False
-    left = [*rest.changes, *rest.deployments]
+    left += _looked_at(manifest.chosen, examine_deployment, problems)
     for change in left:
         names = ", ".join(each.name for each in change.differences)
         tell(
@@ -249,9 +255,9 @@ def apply(
                 "todo": "something else on the host changes it back; find out what, then deploy again",
             }
         )
-    for problem in rest.problems:
+    for problem in problems:
         tell(trouble(problem))
-    return count, not (left or rest.problems)
+    return count, not (left or problems)
 
 
 def _remove(manifest: Manifest, apps: set[str], tell: Tell) -> int:
@@ -303,19 +309,30 @@ def _change(resources: Sequence[Resource], tell: Tell) -> int:
     return count
 
 
-def _deploy(
+@contextlib.contextmanager
+def _deployed(
     deployments: Sequence[Deployment],
     listings: dict[str, release.Listing],
     received: Path,
     tell: Tell,
-) -> tuple[int, bool]:
-    """Each app is a transaction of its own: one that fails leaves the others alone. Two at a time."""
+) -> Iterator[list[Failed | None]]:
+    """Each app is a transaction of its own: one that fails leaves the others alone. A few at a time.
+
+    The context is entered when all serve, with how each went; it is left when what they replaced has ended, too.
+    """
     due = [each for each in deployments if examine_deployment(each) is not None]
+    if not due:
+        yield []
+        return
+
+    from concurrent.futures import Future, ThreadPoolExecutor  # not needed when there is nothing to do, slow to import
+
+    ends: list[Future[None]] = []
 
     def one(deployment: Deployment) -> Failed | None:
         began = time.monotonic()
         try:
-            transaction.deploy(
+            finish = transaction.deploy(
                 deployment,
                 listings.get(deployment.app),
                 received,
@@ -328,17 +345,27 @@ def _deploy(
             return Failed(f"app {deployment.app}: {error}", todo="mend that on the host, then deploy again")
         seconds = round(time.monotonic() - began, 2)
         tell({"event": "deployed", "app": deployment.app, "release": deployment.release, "seconds": seconds})
+        ends.append(ending.submit(finish))
         return None
 
-    from concurrent.futures import ThreadPoolExecutor  # not needed when there is nothing to do, and slow to import
+    with ThreadPoolExecutor(max_workers=2) as ending:
+        with ThreadPoolExecutor(max_workers=_side_by_side()) as pool:
+            outcomes = list(pool.map(one, due))
+        for deployment, failure in zip(due, outcomes, strict=True):
+            if failure is not None:
+                tell({**trouble(failure), "app": deployment.app})
+        yield outcomes
+        for end in ends:
+            try:
+                end.result()
+            except (Failed, NotYet, OSError) as error:  # what it left is cleared at the next deploy
+                tell(trouble(error if isinstance(error, Failed) else Failed(str(error))))
 
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        outcomes = list(pool.map(one, due))
-    for deployment, failure in zip(due, outcomes, strict=True):
-        if failure is not None:
-            tell({**trouble(failure), "app": deployment.app})
-    failures = sum(each is not None for each in outcomes)
-    return len(due) - failures, failures > 0
+
+def _side_by_side() -> int:
+    """Apps that are deployed at once: much of each is waiting, but each needs its Django in memory meanwhile."""
+    now = facts.read()
+    return min(now.processors + 1, max(2, now.memory // 1024), 6)
 
 
 def trouble(failure: Failed) -> Event:

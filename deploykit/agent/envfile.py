@@ -52,9 +52,12 @@ class EnvFile(Resource):
         return state
 
     def observe(self) -> State | None:
-        state = self._file(make=False).observe()
+        file = self._file(make=False)
+        state = file.observe()
         if state is not None:
-            state.update(read(self.path))
+            same = state.get("content") == file.content  # then there is no need to parse it, which takes a millisecond
+            values = self.values(make=False)
+            state.update({name: Secret(value) for name, value in values.items()} if same else read(self.path))
         return state
 
     def change(self, observed: State | None) -> None:

@@ -8,7 +8,7 @@ import pwd
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from deploykit.agent.resource import Failed
 
@@ -23,8 +23,12 @@ ENVIRONMENT: dict[str, str] = {
     "LC_ALL": "C.UTF-8",
     "HOME": "/root",
     "DEBIAN_FRONTEND": "noninteractive",
-    "NEEDRESTART_MODE": "l",  # Ubuntu's needrestart lists, and neither asks nor restarts services
+    # needrestart, on every Ubuntu server, hooks into apt. Up to 22.04 it may ask; from 24.04 on it restarts services by
+    # itself even if nobody can be asked, PostgreSQL and supervisor with all apps among them, while we are at work:
+    # https://discourse.ubuntu.com/t/needrestart-changes-in-ubuntu-24-04-service-restarts/44671
+    # Suspended, its hook does nothing and the next apt run is told; the mode is for who calls needrestart itself.
     "NEEDRESTART_SUSPEND": "1",
+    "NEEDRESTART_MODE": "l",
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     "PIP_NO_INPUT": "1",
     "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",
@@ -99,6 +103,18 @@ def kept() -> tuple[int, ...]:
     return _kept
 
 
+def as_user(user: str, env: Mapping[str, str] | None) -> tuple[dict[str, str], dict[str, Any]]:
+    """The environment of a program that runs as `user` ("" is root), and what makes `subprocess` run it so."""
+    environment = {**ENVIRONMENT, **(env or {})}
+    if not user or user == "root":
+        return environment, {}
+    account = pwd.getpwnam(user)
+    environment["HOME"] = (env or {}).get("HOME", account.pw_dir)
+    environment["USER"] = environment["LOGNAME"] = user
+    groups = os.getgrouplist(user, account.pw_gid)
+    return environment, {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups}
+
+
 def run(
     argv: Sequence[str],
     *,
@@ -115,17 +131,7 @@ def run(
     `env` is added to ours. `output` is called with each line as it comes (standard error included). `timeout` in
     seconds. Raises Failed with the last lines when `check`.
     """
-    environment = {**ENVIRONMENT, **(env or {})}
-    identity: dict[str, object] = {}
-    if user and user != "root":
-        account = pwd.getpwnam(user)
-        environment["HOME"] = (env or {}).get("HOME", account.pw_dir)
-        environment["USER"] = environment["LOGNAME"] = user
-        identity = {
-            "user": account.pw_uid,
-            "group": account.pw_gid,
-            "extra_groups": os.getgrouplist(user, account.pw_gid),
-        }
+    environment, identity = as_user(user, env)
     data = stdin.encode() if isinstance(stdin, str) else stdin
     try:
         if output is None:
@@ -137,7 +143,7 @@ def run(
                 cwd=cwd or "/",
                 pass_fds=_kept,
                 timeout=timeout,
-                **identity,  # type: ignore[call-overload]
+                **identity,
             )
             result = subprocess.CompletedProcess(
                 list(argv),
@@ -162,7 +168,7 @@ def _follow(
     data: bytes,
     environment: Mapping[str, str],
     cwd: str | None,
-    identity: Mapping[str, object],
+    identity: Mapping[str, Any],
     output: Callable[[str], None],
 ) -> subprocess.CompletedProcess[str]:
     lines: list[str] = []
@@ -174,11 +180,12 @@ def _follow(
         env=dict(environment),
         cwd=cwd or "/",
         pass_fds=_kept,
-        **identity,  # type: ignore[call-overload]
+        **identity,
     ) as child:
         if child.stdin is not None:
             child.stdin.write(data)
             child.stdin.close()
+        assert child.stdout is not None
         for raw in child.stdout:
             line = raw.decode("utf-8", "replace").rstrip("\n")
             lines.append(line)

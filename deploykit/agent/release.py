@@ -1,52 +1,28 @@
-"""Making a release: its code, its virtualenv, its static files, its place in the database. Nothing here is live yet."""
+"""Making a release: its code, what is compiled of it, what of it persists. Nothing here is live yet."""
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import json
 import os
 import shutil
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from deploykit.agent import paths
-from deploykit.agent.deployment import Deployment, Health, condition
-from deploykit.agent.process import ENVIRONMENT, run, tail
+from deploykit.agent import paths, virtualenv
+from deploykit.agent.deployment import Deployment, condition
+from deploykit.agent.process import run
 from deploykit.agent.resource import Failed
 
-Tell = Callable[[str], None]
 #: A tree: (path, mode, size, sha256) of each file, sorted by path. A link has mode 0o120777 and its target as content.
 Listing = list[tuple[str, int, int, str]]
 
-#: Asks Django where it keeps things; a settings module need not read the environment for them.
-_ASK = """
-import json, os
-from django.conf import settings
-def of(name):
-    return str(getattr(settings, name, None) or "")
-base = settings.DATABASES.get("default", {})
-print("deploykit:" + json.dumps({
-    "STATIC_ROOT": of("STATIC_ROOT"), "MEDIA_ROOT": of("MEDIA_ROOT"),
-    "staticfiles": "yes" if "django.contrib.staticfiles" in settings.INSTALLED_APPS else "",
-    "sqlite": str(base.get("NAME") or "") if "sqlite" in str(base.get("ENGINE", "")) else "",
-}))
-"""
-
-#: Asks for a page as the health check did, in a process of its own that prints what went wrong.
-_ERROR = """
-import sys, traceback
-import django
-django.setup()
-from django.test import Client
-path, host, scheme = sys.argv[1:]
-try:
-    Client(raise_request_exception=True).get(path, HTTP_HOST=host, HTTP_X_FORWARDED_PROTO=scheme)
-except Exception:
-    traceback.print_exc()
-"""
+_REQUIREMENTS = (".txt", ".in", ".toml", ".lock")
+_MANY = 300  # files from which on it pays to compile them by two processes
 
 
 def missing(deployment: Deployment, listing: Listing) -> list[str]:
@@ -117,11 +93,46 @@ def lay(deployment: Deployment, listing: Listing, received: Path) -> Path:
         kept = have.get(sha)
         if not sent.exists() and kept is not None and stat.S_IMODE(kept.stat().st_mode) == rights:
             os.link(kept, place)
+            _link_compiled(kept, place, made, group)
             continue
         shutil.copyfile(sent if sent.exists() else have[sha], place)
         place.chmod(rights)
         os.chown(place, 0, group)
     return partial
+
+
+@contextlib.contextmanager
+def requirements(deployment: Deployment, listing: Listing, received: Path) -> Iterator[Path]:
+    """A folder with the files of a source that say what to install, before the source itself is laid anywhere."""
+    folder = deployment.home / "releases" / f"{deployment.release}.requirements"
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir(mode=0o750)
+        group = grp.getgrnam(deployment.app).gr_gid
+        os.chown(folder, 0, group)
+        made = {folder}
+        have = _contents(deployment)
+        for path, mode, size, sha in listing:
+            if stat.S_ISREG(mode) and path.endswith(_REQUIREMENTS) and size < 2**20:
+                place = folder / path
+                _folders(place.parent, made, group)
+                sent = received / sha
+                shutil.copyfile(sent if sent.exists() else have[sha], place)
+                os.chown(place, 0, group)
+                place.chmod(0o640)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _link_compiled(kept: Path, place: Path, made: set[Path], group: int) -> None:
+    """What root compiled of a file that did not change (same time, same size) need not be compiled again."""
+    if kept.suffix != ".py":
+        return
+    for compiled in (kept.parent / "__pycache__").glob(f"{kept.stem}.cpython-*.pyc"):
+        if compiled.lstat().st_uid == 0:
+            _folders(place.parent / "__pycache__", made, group)
+            os.link(compiled, place.parent / "__pycache__" / compiled.name)
 
 
 def _folders(folder: Path, made: set[Path], group: int) -> None:
@@ -131,53 +142,6 @@ def _folders(folder: Path, made: set[Path], group: int) -> None:
     folder.mkdir(mode=0o750)
     os.chown(folder, 0, group)
     made.add(folder)
-
-
-def install(deployment: Deployment, tell: Tell) -> None:
-    """Makes the virtualenv, as the app's user; then it is root's, and complete."""
-    venv = deployment.virtualenv
-    if (venv / ".complete").exists():
-        return
-    shutil.rmtree(venv, ignore_errors=True)
-    want = deployment.venv
-    user = deployment.app
-    venv.mkdir(mode=0o750)
-    shutil.chown(venv, user, user)
-    env = {
-        **dict(want.environment),
-        "HOME": f"/srv/{user}/home",
-        "VIRTUAL_ENV": str(venv),
-        "UV_PROJECT_ENVIRONMENT": str(venv),
-        "UV_LINK_MODE": "copy",  # the cache is the app's, the virtualenv becomes root's
-        "UV_COMPILE_BYTECODE": "1",  # the app cannot write there later
-    }
-    top = deployment.folder / "code"
-
-    def uv(*arguments: str) -> None:
-        outcome = run([want.uv, *arguments], user=user, env=env, cwd=str(top), check=False, output=tell)
-        if outcome.returncode != 0:
-            raise Failed(
-                f"the virtualenv of {deployment.app} could not be made",
-                tail(outcome.stdout),
-                "correct the requirements (or `python`) and deploy again; the live release is untouched",
-            )
-
-    try:
-        uv("venv", "--quiet", "--allow-existing", "--python", want.python, str(venv))
-        pip = ["pip", "install", "--quiet", "--python", str(venv / "bin/python")]
-        if want.kind == "uv":
-            project = str((top / want.files[0]).parent)
-            uv("sync", "--quiet", "--frozen", "--no-dev", "--no-install-project", "--project", project)
-            uv(*pip, *want.extra)
-        else:
-            uv(*pip, *(word for file in want.files for word in ("-r", file)), *want.extra)
-    except Failed:
-        shutil.rmtree(venv, ignore_errors=True)
-        raise
-    run(["chown", "-R", "-h", f"root:{user}", str(venv)])
-    venv.chmod(0o750)
-    os.sync()  # a power cut must not leave empty files behind a mark that says complete
-    (venv / ".complete").touch()
 
 
 def seal(deployment: Deployment, listing: Listing) -> None:
@@ -211,58 +175,18 @@ def seal(deployment: Deployment, listing: Listing) -> None:
     )
 
 
-class Commands:
-    """Commands of a release as the app's user, with the app's own environment and virtualenv."""
+def compile_all(deployment: Deployment, files: int) -> None:
+    """Compiles the code, as root, since the app may not write there. `files`: how many there are.
 
-    def __init__(self, deployment: Deployment, slot: str, tell: Tell) -> None:
-        self._deployment = deployment
-        self._tell = tell
-        variables = deployment.environment(slot, make=True)
-        venv = str(deployment.virtualenv)
-        self._env = {
-            "HOME": f"/srv/{deployment.app}/home",
-            **variables,
-            "VIRTUAL_ENV": venv,
-            "PATH": f"{venv}/bin:{variables.get('PATH', ENVIRONMENT['PATH'])}",
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-
-    def python(self, *arguments: str, check: bool = True, quiet: bool = False) -> tuple[int, str]:
-        """Runs the virtualenv's Python in manage.py's folder; (status, output)."""
-        outcome = run(
-            [str(self._deployment.virtualenv / "bin/python"), *arguments],
-            user=self._deployment.app,
-            env=self._env,
-            cwd=str(self._deployment.code),
-            check=False,
-            output=(lambda line: None) if quiet else self._tell,
-        )
-        if check and outcome.returncode != 0:
-            raise Failed(
-                f"`python {' '.join(arguments[:3])}` of {self._deployment.app} ended with {outcome.returncode}",
-                tail(outcome.stdout),
-                "correct the app and deploy again; the live release is untouched",
-            )
-        return outcome.returncode, outcome.stdout
-
-    def error(self, health: Health) -> str:
-        """The traceback of a page that answers 5xx; "" when it does not fail here."""
-        _, output = self.python("-c", _ERROR, health.path, health.host, health.scheme, check=False, quiet=True)
-        return tail(output) if "Traceback" in output else ""
-
-    def settings(self) -> dict[str, str]:
-        """Where Django keeps static files, media and SQLite."""
-        _, output = self.python("-c", _ASK, check=False, quiet=True)
-        for line in output.splitlines():
-            if line.startswith("deploykit:"):
-                answer: dict[str, str] = json.loads(line.removeprefix("deploykit:"))
-                return answer
-        raise Failed(
-            f"the settings of {self._deployment.app} cannot be imported",
-            tail(output),
-            f"correct the settings or their environment ([apps.{self._deployment.app}.env]) and deploy again; "
-            "the live release is untouched",
-        )
+    Never by the virtualenv's own python: what the app's requirements put there (a .pth file, even another bin/python)
+    would run as root. A file that is no Python is no error.
+    """
+    code = str(deployment.folder / "code")
+    python = virtualenv.trusted(deployment.virtualenv)
+    if python is not None:
+        side_by_side = ("-j", "2") if files > _MANY else ()
+        run([python, "-I", "-S", "-m", "compileall", "-q", *side_by_side, code], check=False)
+    run(["chown", "-R", "-h", f"root:{deployment.app}", code])
 
 
 def persist(deployment: Deployment, settings: dict[str, str]) -> None:

@@ -19,6 +19,7 @@ Learnt from bundlewrap's items (two dicts, read again after the fix) and mgmt's 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -80,6 +81,8 @@ class Resource(ABC):
     #: Looking at it waits for another program (psql, systemctl), so the agent begins with that. One of a class will do:
     #: the answer is remembered for all.
     asks: ClassVar[bool] = False
+    #: Hangs on the network for long and on nothing else of this host: `prepare` is called while apt works.
+    ahead: ClassVar[bool] = False
     #: Data (databases, media) and what others may rely on (packages) is never removed by a plan.
     removable: ClassVar[bool] = True
 
@@ -99,6 +102,10 @@ class Resource(ABC):
     @abstractmethod
     def change(self, observed: State | None) -> None:
         """Makes it so. Raises Failed."""
+
+    def prepare(self) -> None:
+        """Does what can be done before its turn, beside the changes of others; only called when `ahead` and absent."""
+        raise NotImplementedError
 
     def remove(self) -> None:
         """Takes it off the host (only called when `removable`)."""
@@ -155,11 +162,16 @@ def decode(data: Any) -> Any:
     ((name, fields),) = data.items()
     if name == "secret":
         return Secret(fields)
+    return _named(name)(**{key: decode(each) for key, each in fields.items()})
+
+
+@functools.cache
+def _named(name: str) -> Any:
     module, _, qualname = name.partition(":")
     found: Any = importlib.import_module(module)
     for part in qualname.split("."):
         found = getattr(found, part)
-    return found(**{key: decode(each) for key, each in fields.items()})
+    return found
 
 
 def decoded(data: Any) -> Any:

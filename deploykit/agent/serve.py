@@ -292,7 +292,7 @@ def _rollback(request: wire.Event) -> None:
     deployment = transaction.earlier(request["app"], request.get("release", ""))
 
     def work(tell: Callable[[wire.Event], None]) -> tuple[int, bool]:
-        transaction.deploy(
+        finish = transaction.deploy(
             deployment,
             None,
             paths.STATE,
@@ -300,6 +300,7 @@ def _rollback(request: wire.Event) -> None:
             lambda app, text: tell({"event": "output", "app": app, "line": text}),
             newest=False,
         )
+        finish()
         tell({"event": "deployed", "app": deployment.app, "release": deployment.release, "label": deployment.label})
         return 1, True
 

@@ -91,7 +91,7 @@ def start(deployment: Deployment, slot: str) -> None:
             except (OSError, http.client.HTTPException) as error:
                 said = f"GET {health.path} had no answer ({error})"
         time.sleep(pause)
-        pause = min(pause * 1.3, 0.2)
+        pause = min(pause * 1.1, 0.2)
     raise Failed(
         f"release {deployment.release} of {app} was not healthy within {health.start:g} s: {said}",
         _words(logfile, begin),

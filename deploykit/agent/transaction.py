@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable
@@ -11,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deploykit.agent import dump, paths, release, slots
+from deploykit.agent import dump, paths, release, slots, virtualenv
 from deploykit.agent.deployment import Deployment, condition, live, other, record, running
+from deploykit.agent.management import Management
 from deploykit.agent.plan import compare
 from deploykit.agent.process import forget, run
 from deploykit.agent.resource import Failed, NotYet, decoded, encode
@@ -20,9 +20,6 @@ from deploykit.agent.resource import Failed, NotYet, decoded, encode
 #: `stage(app, name)` before each step, `line(app, text)` for what a step prints.
 Stage = Callable[[str, str], None]
 Line = Callable[[str, str], None]
-
-#: Interpreters that root may run: the system's, and those that deploykit installed.
-_TRUSTED = re.compile(r"/usr/bin/python3\.\d+|/opt/deploykit/python/[^/]+/bin/python3\.\d+")
 
 #: Aspects that need no new process: links and leftovers are put right in place.
 _SETTLED_IN_PLACE = {"live", "socket", "boot", "environment", "other slot"}
@@ -36,10 +33,11 @@ def deploy(
     line: Line,
     *,
     newest: bool = True,
-) -> None:
+) -> Callable[[], None]:
     """Brings `deployment` live. `listing` is None when its files are on the host already. `newest`: not a rollback.
 
-    Raises Failed; whatever was live before is live then, unchanged.
+    Returns what is left to do when the new release serves already: to wait for the old one's last requests, end it,
+    and clear up. Raises Failed; whatever was live before is live then, unchanged.
     """
     app = deployment.app
     observed = deployment.observe()
@@ -47,7 +45,7 @@ def deploy(
     current = live(app)
     if current is not None and differences <= _SETTLED_IN_PLACE:
         settle(deployment, current)
-        return
+        return lambda: None
     fresh = other(current) if current else "a"
     built = False
     old: Path | None = None
@@ -55,20 +53,21 @@ def deploy(
         slots.claim(deployment, fresh)
         for resource in deployment.files(fresh):
             resource.change(resource.observe())
-        commands = release.Commands(deployment, fresh, lambda text: line(app, text))
+        commands = Management(deployment, fresh, lambda text: line(app, text))
         if listing is not None:
             stage(app, "code")
             partial = release.lay(deployment, listing, received)
             old = _make_room(deployment)
             partial.rename(deployment.folder)
             built = True
-        if not (deployment.virtualenv / ".complete").exists():
+        if not virtualenv.complete(deployment):
             stage(app, "virtualenv")
-            release.install(deployment, lambda text: line(app, text))
-        if listing is not None:
-            _build(deployment, commands, stage)
-            release.seal(deployment, listing)
-        _migrate(deployment, commands, stage, line)
+            virtualenv.install(deployment, lambda text: line(app, text))
+        with commands:
+            if listing is not None:
+                _build(deployment, commands, stage, len(listing))
+                release.seal(deployment, listing)
+            _migrate(deployment, commands, stage, line)
         stage(app, "start")
         try:
             slots.start(deployment, fresh)
@@ -99,13 +98,17 @@ def deploy(
             _back(app, current, fresh)
         raise _unwatched(app, error, back=current is not None) from None
     _remember(deployment, newest=newest)
-    if current:
-        stage(app, "drain")
-        slots.drain(app, current, deployment.health.drain)
-        slots.clear(app, current)
-    if old is not None:
-        shutil.rmtree(old, ignore_errors=True)
-    prune(deployment)
+
+    def finish() -> None:
+        if current:
+            stage(app, "drain")
+            slots.drain(app, current, deployment.health.drain)
+            slots.clear(app, current)
+        if old is not None:
+            shutil.rmtree(old, ignore_errors=True)
+        prune(deployment)
+
+    return finish
 
 
 def _unwatched(app: str, error: Exception, *, back: bool) -> Failed:
@@ -145,33 +148,27 @@ def _make_room(deployment: Deployment) -> Path | None:
     return aside
 
 
-def _build(deployment: Deployment, commands: release.Commands, stage: Stage) -> None:
+def _build(deployment: Deployment, commands: Management, stage: Stage, files: int) -> None:
     app = deployment.app
     static = deployment.folder / "static"
     static.mkdir(mode=0o2750, exist_ok=True)
     shutil.chown(static, app, "www-data")
     static.chmod(0o2750)
+    stage(app, "compile")
+    release.compile_all(deployment, files)
+    stage(app, "check")
     settings = commands.settings()
     release.persist(deployment, settings)
-    stage(app, "compile")
-    code = str(deployment.folder / "code")
-    # As root, since the app may not write there. Never by the virtualenv's own python: what the app's requirements put
-    # there (a .pth file, even another bin/python) would run as root. A file that is no Python is no error.
-    python = os.path.realpath(deployment.virtualenv / "bin/python")
-    if _TRUSTED.fullmatch(python):
-        run([python, "-I", "-S", "-m", "compileall", "-q", "-j", "2", code], check=False)
-    run(["chown", "-R", "-h", f"root:{app}", code])
-    stage(app, "check")
-    commands.python("manage.py", "check", "--deploy")
+    commands.run("check", "--deploy")
     if settings["STATIC_ROOT"] and settings["staticfiles"]:
         stage(app, "static files")
-        commands.python("manage.py", "collectstatic", "--noinput", "--verbosity", "0")
+        commands.run("collectstatic", "--noinput", "--verbosity", "0")
         # Django sets the mode of each folder it makes, without the set-group-id bit that would hand www-data on.
         run(["chown", "-R", "-h", f"{app}:www-data", str(static)])
         run(["chmod", "-R", "u=rwX,g=rX,o=", str(static)], user=app)  # it is the app's: no link leads root astray
 
 
-def _migrate(deployment: Deployment, commands: release.Commands, stage: Stage, line: Line) -> None:
+def _migrate(deployment: Deployment, commands: Management, stage: Stage, line: Line) -> None:
     app = deployment.app
     if deployment.database == "none":
         return
@@ -184,7 +181,7 @@ def _migrate(deployment: Deployment, commands: release.Commands, stage: Stage, l
     if not fresh:
         if deployment.release in known:
             return  # it ran here before: its migrations were made then
-        status, _ = commands.python("manage.py", "migrate", "--check", check=False, quiet=True)
+        status, _ = commands.run("migrate", "--check", check=False, quiet=True)
         if status == 0:
             return
         stage(app, "dump")
@@ -193,7 +190,7 @@ def _migrate(deployment: Deployment, commands: release.Commands, stage: Stage, l
             line(app, f"dumped to {place}")
         dump.prune(app)
     stage(app, "migrate")
-    commands.python("manage.py", "migrate", "--noinput")
+    commands.run("migrate", "--noinput")
 
 
 def _back(app: str, current: str, fresh: str) -> None:

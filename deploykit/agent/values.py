@@ -32,6 +32,7 @@ class Facts:
     processors: int
     python: str  # version of /usr/bin/python3, "3.11.2"
     ipv6: bool = True  # whether the kernel knows IPv6: /proc/net/if_inet6 is there
+    ufw: str | None = None  # the TCP ports that an active ufw has a rule for, "22,80,9000:9010"; None: it is not active
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class Python:
     files: tuple[str, ...] = ()
     digest: str = ""
     requires: str = ""  # requires-python of its pyproject.toml
+    plain: bool = False  # it asks for nothing but versions from the default index (no option, URL, path or hash)
 
 
 @dataclass(frozen=True)

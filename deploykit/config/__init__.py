@@ -9,7 +9,7 @@ host = complete(project, entries[0], trees)       # plain frozen values for the 
 from deploykit.config.choose import choose
 from deploykit.config.complete import complete
 from deploykit.config.load import load, loads
-from deploykit.config.project import AppEntry, DatabaseEntry, HostEntry, Project, Source
+from deploykit.config.project import AppEntry, DatabaseEntry, HostEntry, Project, Source, VagrantEntry
 from deploykit.config.resolve import resolve
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "HostEntry",
     "Project",
     "Source",
+    "VagrantEntry",
     "choose",
     "complete",
     "load",

@@ -44,12 +44,12 @@ def _places(app: AppEntry, hosts: Sequence[HostEntry]) -> set[str]:
 
 
 def _addresses(reader: Reader, hosts: Sequence[HostEntry]) -> None:
-    seen: dict[tuple[str, int], str] = {}
+    seen: dict[tuple[object, int], str] = {}
     for host in hosts:
-        first = seen.setdefault((host.address, host.port), host.name)
+        first = seen.setdefault((host.vagrant or host.address, host.port), host.name)
         if first != host.name:
             reader.add(
-                ("hosts", host.name, "address"),
+                ("hosts", host.name, "vagrant" if host.vagrant else "address"),
                 f"[hosts.{first}] is the same machine",
                 "one table for each machine",
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from deploykit import detect
@@ -16,9 +16,13 @@ from deploykit.errors import ConfigError, DeploykitError, Problem
 
 
 def complete(
-    project: Project, entry: HostEntry, trees: Mapping[str, detect.Tree], apps: Collection[str] | None = None
+    project: Project,
+    entry: HostEntry,
+    trees: Mapping[str, detect.Tree],
+    apps: Collection[str] | None = None,
+    look: Callable[..., detect.Detected] | None = None,
 ) -> values.Host:
-    """The host with its apps; `apps` limits them to these names.
+    """The host with its apps; `apps` limits them to these names. `look` stands for `detect.detect`.
 
     `project` comes from `resolve`; `trees` has the source of each app of this host, by name. Raises ConfigError with
     what is missing in all sources at once, KeyError for an app without a tree.
@@ -28,7 +32,7 @@ def complete(
     for app in project.apps_of(entry):
         if apps is None or app.name in apps:
             try:
-                done.append(_App(app, trees[app.name]).complete())
+                done.append(_App(app, trees[app.name], look or detect.detect).complete())
             except ConfigError as error:
                 problems += error.problems
             except DeploykitError as error:
@@ -39,8 +43,8 @@ def complete(
 
 
 class _App:
-    def __init__(self, entry: AppEntry, tree: detect.Tree) -> None:
-        self.entry, self.tree = entry, tree
+    def __init__(self, entry: AppEntry, tree: detect.Tree, look: Callable[..., detect.Detected]) -> None:
+        self.entry, self.tree, self.look = entry, tree, look
         self.problems: list[Problem] = []
 
     def complete(self) -> values.App:
@@ -48,7 +52,7 @@ class _App:
         root = None if entry.root is None else posixpath.normpath(entry.root).removeprefix(".").strip("/")
         if root is not None and posixpath.join(root, "manage.py") not in self.tree.paths:
             self.missing("root", f"there is no manage.py in {entry.root}", "the folder of manage.py inside the source")
-        found = detect.detect(self.tree, root, entry.settings, entry.name)
+        found = self.look(self.tree, root, entry.settings, entry.name)
         settings = entry.settings or found.settings
         if not settings:
             place = posixpath.join(found.root, "manage.py")

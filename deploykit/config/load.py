@@ -45,7 +45,7 @@ def loads(text: str, file: Path) -> Project:
     assert isinstance(top, models.Document)
     for name, content in _tables(reader, document, "hosts").items():
         hosts.append(
-            rules.host(reader, name, reader.table(models.HostTable, content, ("hosts", name)), ("hosts", name))
+            rules.host(reader, name, reader.table(models.HostTable, content, ("hosts", name)), ("hosts", name), folder)
         )
     for name, content in _tables(reader, document, "apps").items():
         table = reader.table(models.AppTable, content, ("apps", name))

@@ -121,6 +121,18 @@ class WebTable:
 
 
 @dataclass(frozen=True)
+class VagrantTable:
+    """A Vagrant machine that has another name than the host."""
+
+    folder: str = key("The folder of the Vagrantfile, relative to deploykit.toml.", "a folder", example='"vagrant"')
+    machine: str = key(
+        "The machine's name in the Vagrantfile; one that defines no machines has the machine default.",
+        "a machine's name",
+        example='"default"',
+    )
+
+
+@dataclass(frozen=True)
 class HostTable:
     """A machine that is reached over SSH."""
 
@@ -135,6 +147,13 @@ class HostTable:
     )
     port: int = key(
         "Port of sshd. Without it: what ssh says.", "a number from 1 to 65535", 0, ge=1, le=65535, example="22"
+    )
+    vagrant: str | VagrantTable = key(
+        "The folder of a Vagrantfile, relative to deploykit.toml: the host is its machine of this name, and "
+        "`vagrant ssh-config` says each time how to reach it. Instead of address and port.",
+        'a folder such as "vagrant", or { folder = "vagrant", machine = "default" }',
+        "",
+        example='"vagrant"',
     )
     roles: tuple[Role, ...] = key(
         "What the machine is for.",

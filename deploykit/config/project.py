@@ -18,6 +18,14 @@ ROLES = ("web", "database", "cache")
 
 
 @dataclass(frozen=True)
+class VagrantEntry:
+    """A machine of a Vagrantfile: the (absolute) folder, and the machine's name there."""
+
+    folder: Path
+    machine: str
+
+
+@dataclass(frozen=True)
 class HostEntry:
     """A host of the file, or an ssh target somebody typed (`listed` is false; `meant` is a listed name like it)."""
 
@@ -29,6 +37,7 @@ class HostEntry:
     recipes: tuple[str, ...] = ()
     listed: bool = True
     meant: str = ""
+    vagrant: VagrantEntry | None = None
 
 
 @dataclass(frozen=True)

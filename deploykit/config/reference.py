@@ -14,6 +14,7 @@ from deploykit.config import models, names, references
 
 _TABLES: tuple[tuple[str, type, str], ...] = (
     ("[hosts.NAME]", models.HostTable, "A machine that is reached over SSH. NAME is what `--host` takes."),
+    ("vagrant = { ... }", models.VagrantTable, "A Vagrant machine that has another name than the host."),
     (
         "[apps.NAME]",
         models.AppTable,

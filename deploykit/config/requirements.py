@@ -24,6 +24,12 @@ class Files(Protocol):
 
 FILES = ("requirements.txt", "requirements/production.txt", "requirements/prod.txt", "requirements/base.txt")
 
+_INCLUDE = re.compile(r"(?:-r|--requirement|-c|--constraint)(?:\s+|=|(?=[^\s-]))(\S+)")
+#: A requirement by name and version, marker or not, and nothing else: no URL, no path, no hash, no option (PEP 508).
+_PLAIN = re.compile(
+    r"(?!.*--|.*\.(?:whl|zip|gz)$)[A-Za-z0-9][A-Za-z0-9._-]*\s*(?:\[[^\]]*\])?\s*(?:[(<>=!~][^@;/]*)?(?:;[^@]*)?"
+)
+
 
 def find(tree: Files, root: str) -> tuple[str, ...]:
     """The files that say what to install, relative to the source: beside manage.py first, then at the top.
@@ -49,25 +55,25 @@ def python(tree: Files, version: str, files: Sequence[str]) -> Python:
     Raises DeploykitError for a file that is not there or asks for what a virtualenv between releases cannot have.
     """
     if not files:
-        return Python(version, "none", (), _digest("none", version, ()))
+        return Python(version, "none", (), _digest("none", version, ()), plain=True)
     first = posixpath.normpath(files[0])
     folder, name = posixpath.split(first)
     if name == "uv.lock":
         beside = posixpath.join(folder, "pyproject.toml")
         parts = ((name, _read(tree, first, "")), ("pyproject.toml", _dependencies(tree, beside)))
-        return Python(version, "uv", (beside, first), _digest("uv", version, parts))
+        return Python(version, "uv", (beside, first), _digest("uv", version, parts), plain=True)
     if name == "pyproject.toml":
-        return Python(
-            version,
-            "pyproject",
-            (first,),
-            _digest("pyproject", version, ((name, _dependencies(tree, first)),)),
-        )
+        document = pyproject(tree, first)
+        lines = document.get("project", {}).get("dependencies", [])
+        plain = all(map(_PLAIN.fullmatch, lines)) and "uv" not in document.get("tool", {})
+        digest = _digest("pyproject", version, ((name, _dependencies(tree, first)),))
+        return Python(version, "pyproject", (first,), digest, plain=plain)
     wanted = tuple(posixpath.normpath(each) for each in files)
     seen: dict[str, bytes] = {}
     for each in wanted:
         _follow(tree, each, "", seen)
-    return Python(version, "requirements", wanted, _digest("requirements", version, sorted(seen.items())))
+    plain = all(_plain(line) for each in seen.values() for line in _lines(each))
+    return Python(version, "requirements", wanted, _digest("requirements", version, sorted(seen.items())), plain=plain)
 
 
 def names(tree: Files, files: Sequence[str]) -> frozenset[str]:
@@ -142,7 +148,7 @@ def _follow(tree: Files, path: str, asked_by: str, seen: dict[str, bytes]) -> No
     seen[path] = "\n".join(_lines(content)).encode()  # a comment rebuilds nothing
     folder = posixpath.dirname(path)
     for line in _lines(content):
-        include = re.match(r"(?:-r|--requirement|-c|--constraint)(?:\s+|=|(?=[^\s-]))(\S+)", line)
+        include = _INCLUDE.match(line)
         if include and "://" not in include[1]:
             _follow(tree, posixpath.normpath(posixpath.join(folder, include[1])), path, seen)
             continue
@@ -163,6 +169,11 @@ def _local(tree: Files, path: str, line: str, target: str, editable: bool, seen:
     for each in tree.paths:
         if each == target or each.startswith(target + "/"):
             seen[each] = tree.read(each)
+
+
+def _plain(line: str) -> bool:
+    include = _INCLUDE.match(line)
+    return "://" not in include[1] if include else _PLAIN.fullmatch(line) is not None
 
 
 def _digest(kind: str, version: str, parts: Sequence[tuple[str, bytes]]) -> str:

@@ -10,7 +10,7 @@ from deploykit.agent.secret import HostSecret, Secret
 from deploykit.agent.values import Tls, Web
 from deploykit.config import models, names, references
 from deploykit.config.check import Reader, nearest, shown
-from deploykit.config.project import AppEntry, DatabaseEntry, HostEntry, Source, Wanted
+from deploykit.config.project import AppEntry, DatabaseEntry, HostEntry, Source, VagrantEntry, Wanted
 from deploykit.config.toml import Path as Way
 
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
@@ -18,6 +18,7 @@ _APPLICATION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCI
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ADDRESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*|\[?[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9_.-]+)?\]?")
 _HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+_MACHINE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
 _LOGIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _SCP = re.compile(r"[A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+:[^\s]+")
 _GIT = ("https://", "http://", "ssh://", "git://", "file://")
@@ -28,8 +29,8 @@ def git_url(text: str) -> bool:
     return text.startswith(_GIT) or _SCP.fullmatch(text) is not None
 
 
-def host(reader: Reader, name: str, table: models.HostTable, way: Way) -> HostEntry:
-    """Checks one [hosts.NAME]."""
+def host(reader: Reader, name: str, table: models.HostTable, way: Way, folder: Path) -> HostEntry:
+    """Checks one [hosts.NAME]. `folder` is that of deploykit.toml."""
     if not _HOST_NAME.fullmatch(name):
         reader.add(
             way,
@@ -55,7 +56,23 @@ def host(reader: Reader, name: str, table: models.HostTable, way: Way) -> HostEn
     for index, recipe in enumerate(table.recipes):
         if not re.fullmatch(r"[a-z_][a-z0-9_]*", recipe):
             reader.add((*way, "recipes", index), f"{shown(recipe)} is no module's name", 'such as "firewall"')
-    return HostEntry(name, address.strip("[]"), table.user, table.port, table.roles, table.recipes)
+    vagrant = _vagrant(reader, name, table, way, folder) if table.vagrant != "" else None
+    return HostEntry(name, address.strip("[]"), table.user, table.port, table.roles, table.recipes, vagrant=vagrant)
+
+
+def _vagrant(reader: Reader, name: str, table: models.HostTable, way: Way, folder: Path) -> VagrantEntry:
+    given = table.vagrant
+    place, machine = (given.folder, given.machine) if isinstance(given, models.VagrantTable) else (given, name)
+    for key in ("address", "port"):
+        if getattr(table, key):
+            reader.add((*way, key), "this is Vagrant's to say: the host has the key `vagrant`", "one of the two")
+    at = (*way, "vagrant")
+    if not reader.faulty(at):
+        if not place.strip() or not place.isprintable():
+            reader.add(at, f"{shown(place)} is no folder", "the folder of a Vagrantfile")
+        elif not _MACHINE.fullmatch(machine):
+            reader.add(at, f"{shown(machine)} is no machine's name", "letters, digits, . _ and -")
+    return VagrantEntry((folder / Path(place).expanduser()).resolve(), machine)
 
 
 def app(reader: Reader, name: str, table: models.AppTable, way: Way, folder: Path) -> AppEntry:

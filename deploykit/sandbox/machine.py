@@ -123,17 +123,6 @@ def reboot(name: str, *, progress: Progress = silent) -> Sandbox:
         return _wait(record)
 
 
-def find(name: str) -> Sandbox | None:
-    """The sandbox of this name, running or not; None when there is none. Needs no root, never raises."""
-    record = store.read(name)
-    return None if record is None else record.shown()
-
-
-def every() -> list[Sandbox]:
-    """All sandboxes, by name."""
-    return [record.shown() for record in store.records()]
-
-
 def run(
     name: str,
     *argv: str,

@@ -174,3 +174,14 @@ def start_time(pid: int) -> int:
         return 0
     fields = text.rpartition(")")[2].split()  # the name in parentheses may hold anything
     return 0 if fields[0] in "ZX" else int(fields[19])
+
+
+def find(name: str) -> Sandbox | None:
+    """The sandbox of this name, running or not; None when there is none. Needs no root, never raises."""
+    record = read(name)
+    return None if record is None else record.shown()
+
+
+def every() -> list[Sandbox]:
+    """All sandboxes, by name."""
+    return [record.shown() for record in records()]

@@ -8,49 +8,58 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from deploykit import sandbox
-from deploykit.sandbox import Image, Sandbox
+from deploykit.sandbox import BASE, Image
 
-WARM = Image(
-    packages=(
-        "curl",
-        "git",
-        "libpq5",
-        "nginx",
-        "postgresql",
-        "python3-pip",
-        "python3-venv",
-        "redis-server",
-        "rsync",
-        "supervisor",
-    )
-)
-"""A host on which most of what deploykit installs is there already, so that a test waits for no apt."""
+from . import machines
+from .machines import WARM, Machine
 
 PREFIX = os.environ.get("DEPLOYKIT_TEST_PREFIX", "t")
 
-Machine = Callable[..., Sandbox]
+Make = Callable[..., Machine]
+
+#: The kind of machines that `--hosts` chose.
+chosen = machines.KINDS[0]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "what the tests run on: systemd-nspawn machines, or those of vagrant/Vagrantfile"
+    parser.addoption("--hosts", choices=machines.KINDS, default=chosen, help=text)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    global chosen
+    chosen = config.getoption("--hosts", chosen)
+    config.addinivalue_line("markers", "only(hosts, reason): makes sense on that kind of machines alone")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for mark in item.iter_markers("only"):
+            kind, reason = mark.args
+            if kind != chosen:
+                item.add_marker(pytest.mark.skip(reason=f"--hosts={kind} only: {reason}"))
 
 
 @pytest.fixture(scope="session")
 def prepared() -> None:
-    """The programs that sandboxes need are installed, and the bare image is built."""
-    sandbox.prepare()
+    """What machines of the chosen kind need is there."""
+    machines.prepare(chosen)
 
 
 @pytest.fixture
-def machine(prepared: None) -> Iterator[Machine]:
+def machine(prepared: None) -> Iterator[Make]:
     """Call it to get a running, pristine machine: `machine("web", image=WARM)`. Its name is its own."""
     with contextlib.ExitStack() as ends:
 
-        def make(suffix: str = "a", **wanted: object) -> Sandbox:
-            name = unique(suffix)
-            ends.callback(sandbox.down, name)
-            return sandbox.up(name, **wanted)  # type: ignore[arg-type]
+        def make(suffix: str = "a", image: Image = BASE, disk_mb: int | None = None) -> Machine:
+            return ends.enter_context(machines.standing(chosen, unique(suffix), image, disk_mb))
 
         yield make
 
 
 def unique(suffix: str) -> str:
-    """A sandbox name that no other test process uses."""
+    """A machine's name that no other test process uses."""
     return f"{PREFIX}{os.getpid():x}-{suffix}"
+
+
+__all__ = ["WARM", "Machine", "Make", "chosen", "unique"]

@@ -19,12 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deploykit import sandbox
-from deploykit.sandbox import Image, Sandbox
+from deploykit.sandbox import Image
 
-from .conftest import unique
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+from . import conftest, machines
+from .machines import REPOSITORY, Machine
 
 MEMORIES = "memories.example"
 LINKS = "links.example"
@@ -34,12 +32,9 @@ TITLES = {MEMORIES: "<title>Memories</title>", LINKS: "<title>Links</title>", RE
 
 @contextlib.contextmanager
 def standing(suffix: str, image: Image) -> Iterator[Host]:
-    """A host that is thrown away at the end."""
-    name = unique(suffix)
-    try:
-        yield Host(sandbox.up(name, image=image))
-    finally:
-        sandbox.down(name)
+    """A host of the chosen kind that is thrown away at the end."""
+    with machines.standing(conftest.chosen, conftest.unique(suffix), image) as machine:
+        yield Host(machine)
 
 
 @dataclass(frozen=True)
@@ -57,16 +52,18 @@ class Answer:
 
 
 class Host:
-    """A sandbox, looked at from outside and by the system's own ssh."""
+    """A machine, looked at from outside and by the system's own ssh."""
 
-    def __init__(self, box: Sandbox) -> None:
-        self.name = box.name
-        self.address = box.address
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.name = machine.name
+        self.address = machine.address
+        self.table = machine.table
 
     def run(self, *argv: str, check: bool = True, user: str = "") -> subprocess.CompletedProcess[str]:
         """One program as root, or as `user` by runuser; words arrive as they are."""
         words = ("env", "--chdir=/", "runuser", "-u", user, "--", *argv) if user else argv
-        done = sandbox.run(self.name, *words, check=check, seconds=120)
+        done = self.machine.run(*words, check=check, seconds=120)
         return subprocess.CompletedProcess(words, done.returncode, *(
             each.decode("utf-8", "replace") for each in (done.stdout, done.stderr)
         ))  # fmt: skip
@@ -138,7 +135,7 @@ class Host:
         assert (answer.code, answer.status, answer.body) == (52, 0, b""), answer
 
     def reboot(self) -> None:
-        sandbox.reboot(self.name)
+        self.machine.reboot()
 
 
 def eventually(true: Callable[[], Any], seconds: float) -> Any:
@@ -190,7 +187,7 @@ class Project:
         self.example("memories", "links", "reader")
         text = (REPOSITORY / "deploykit.toml").read_text()
         assert "[hosts.sandbox]" in text
-        self.write(change(text.replace("[hosts.sandbox]", f"[hosts.{self.host.name}]")))
+        self.write(change(text.replace("[hosts.sandbox]\n", self.host.table)))
         return self
 
     @property
@@ -212,6 +209,7 @@ class Project:
         home = self.folder.parent / f"{self.folder.name}-home"
         home.mkdir(exist_ok=True)
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "USER", "PYTHONPATH") if name in os.environ}
+        kept |= self.host.machine.env if self.host else {}
         env = {**kept, "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
         return [sys.executable, "-m", "fabric", *arguments], env
 

@@ -18,14 +18,13 @@ from pathlib import Path
 
 import pytest
 
-from deploykit import sandbox
-from deploykit.sandbox import BASE, Sandbox
+from deploykit.sandbox import BASE
 
 from . import tiny
-from .conftest import WARM, Machine
+from .conftest import WARM, Machine, Make
 from .site import Host, Project, Ran, standing
 
-#: Root's keys are the sandboxes' keys; these users of theirs have them, too.
+#: The machine's key opens root; these users of theirs have them, too.
 APP = '[apps.tiny]\nsource = "tiny"\ndomains = ["tiny.example"]\ndatabase = "none"\n'
 
 
@@ -38,8 +37,8 @@ class Typed(Project):
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         return place
 
-    def trust(self, box: Sandbox) -> None:
-        """The sandbox's key and the host's are this user's and known to them."""
+    def trust(self, box: Machine) -> None:
+        """The key that opens it and the host's own are this user's and known to them."""
         shutil.copy(box.identity, self.ssh / "id_ed25519")
         (self.ssh / "known_hosts").write_text(f"{box.address} {box.host_key}\n")
 
@@ -168,16 +167,14 @@ def test_a_host_that_is_not_in_the_file(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def box(prepared: None) -> Iterator[Sandbox]:
+def box(prepared: None) -> Iterator[Machine]:
     """A host for everything that is refused before it is changed, and for what its users may do."""
     with standing("bad", WARM) as host:
-        found = sandbox.find(host.name)
-        assert found is not None
-        yield found
+        yield host.machine
 
 
 @pytest.fixture
-def known(box: Sandbox, tmp_path: Path) -> Typed:
+def known(box: Machine, tmp_path: Path) -> Typed:
     """A project with that host by its address, its key known, and a key that opens it."""
     made = project(tmp_path / "p", Host(box), f'[hosts.web1]\naddress = "{box.address}"\nuser = "root"')
     made.trust(box)
@@ -213,7 +210,7 @@ def test_a_host_that_does_not_speak_ssh(known: Typed) -> None:
         complaint(known.fab("deploy"), "host web1: ", "does not speak SSH")
 
 
-def test_a_key_that_does_not_open(known: Typed, box: Sandbox) -> None:
+def test_a_key_that_does_not_open(known: Typed, box: Machine) -> None:
     place = known.ssh / "id_ed25519"
     place.unlink()
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(place)], check=True)
@@ -226,7 +223,7 @@ def test_a_key_that_does_not_open(known: Typed, box: Sandbox) -> None:
     complaint(known.fab("deploy"), "host web1: ", "ssh-add")
 
 
-def test_a_host_key_that_has_changed(known: Typed, box: Sandbox, tmp_path: Path) -> None:
+def test_a_host_key_that_has_changed(known: Typed, box: Machine, tmp_path: Path) -> None:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "other")], check=True)
     before = f"{box.address} {(tmp_path / 'other.pub').read_text()}"
     (known.ssh / "known_hosts").write_text(before)
@@ -235,14 +232,14 @@ def test_a_host_key_that_has_changed(known: Typed, box: Sandbox, tmp_path: Path)
     assert (known.ssh / "known_hosts").read_text() == before
 
 
-def fingerprint(box: Sandbox) -> str:
+def fingerprint(box: Machine) -> str:
     line = subprocess.run(
         ["ssh-keygen", "-l", "-f", "-"], input=box.host_key, capture_output=True, text=True, check=True
     ).stdout
     return line.split()[1]
 
 
-def test_an_unknown_host_key_is_never_accepted_in_silence(known: Typed, box: Sandbox) -> None:
+def test_an_unknown_host_key_is_never_accepted_in_silence(known: Typed, box: Machine) -> None:
     (known.ssh / "known_hosts").unlink()
     ran = known.fab("deploy")
     complaint(ran, f"the host key of {box.address} is not known", fingerprint(box), f"ssh {box.address}")
@@ -258,18 +255,18 @@ def test_an_unknown_host_key_is_never_accepted_in_silence(known: Typed, box: San
 # -- who may become root --------------------------------------------------------------------------
 
 
-def as_user(known: Typed, box: Sandbox, user: str) -> None:
+def as_user(known: Typed, box: Machine, user: str) -> None:
     known.write(f'[hosts.web1]\naddress = "{box.address}"\nuser = "{user}"\n')
 
 
-def test_a_sudoer_who_needs_no_password(known: Typed, box: Sandbox) -> None:
+def test_a_sudoer_who_needs_no_password(known: Typed, box: Machine) -> None:
     as_user(known, box, "deploy")
     ran = known.deploy()
     assert known.fab("plan").status == 0, ran.text
     assert "deploy@" not in known.fab("status").stderr
 
 
-def test_a_sudoer_is_asked_for_the_password_once(known: Typed, box: Sandbox) -> None:
+def test_a_sudoer_is_asked_for_the_password_once(known: Typed, box: Machine) -> None:
     as_user(known, box, "asker")
     complaint(known.fab("plan"), "a password is needed (sudo password of asker on web1)", "without a password")
     ran = known.typing("plan", answers={"sudo password of asker on web1": "asker"})
@@ -280,42 +277,42 @@ def test_a_sudoer_is_asked_for_the_password_once(known: Typed, box: Sandbox) -> 
     assert "host web1" in wrong.stdout and "run again" in wrong.stdout and "guess" not in wrong.stdout
 
 
-def test_the_agent_is_installed_by_a_sudoer_with_a_password(known: Typed, box: Sandbox) -> None:
-    sandbox.run(box.name, "rm", "-rf", "/var/lib/deploykit/agent")
+def test_the_agent_is_installed_by_a_sudoer_with_a_password(known: Typed, box: Machine) -> None:
+    box.run("rm", "-rf", "/var/lib/deploykit/agent")
     as_user(known, box, "asker")
     ran = known.typing("status", answers={"sudo password of asker on web1": "asker"})
     assert ran.status == 0 and ran.stdout.count("sudo password") == 1, ran.text
 
 
-def test_a_user_who_may_not(known: Typed, box: Sandbox) -> None:
-    sandbox.run(box.name, "chpasswd", stdin=b"limited:limited\n")
+def test_a_user_who_may_not(known: Typed, box: Machine) -> None:
+    box.run("chpasswd", stdin=b"limited:limited\n")
     as_user(known, box, "limited")
     ran = known.typing("deploy", answers={"sudo password of limited on web1": "limited"})
     assert ran.status == 1 and "error: host web1: limited may not become root there" in ran.stdout, ran.text
     assert "log in as root or as a sudoer" in ran.stdout
-    sandbox.run(box.name, "mv", "/usr/bin/sudo", "/usr/bin/sudo.away")
+    box.run("mv", "/usr/bin/sudo", "/usr/bin/sudo.away")
     try:
         complaint(known.fab("deploy"), "host web1: limited is not root and there is no sudo", "log in as root")
     finally:
-        sandbox.run(box.name, "mv", "/usr/bin/sudo.away", "/usr/bin/sudo")
+        box.run("mv", "/usr/bin/sudo.away", "/usr/bin/sudo")
 
 
 # -- the host itself ------------------------------------------------------------------------------
 
 
-def test_a_system_that_is_not_supported(known: Typed, box: Sandbox) -> None:
-    before = sandbox.run(box.name, "cat", "/etc/os-release").stdout
-    sandbox.run(box.name, "sh", "-c", "printf 'ID=fedora\\nVERSION_ID=\"41\"\\n' > /etc/os-release.new && "
+def test_a_system_that_is_not_supported(known: Typed, box: Machine) -> None:
+    before = box.run("cat", "/etc/os-release").stdout
+    box.run("sh", "-c", "printf 'ID=fedora\\nVERSION_ID=\"41\"\\n' > /etc/os-release.new && "
                 "mv /etc/os-release.new /etc/os-release")  # fmt: skip
     try:
         for command in ("plan", "deploy"):
             complaint(known.fab(command), "host web1: the host runs Fedora 41, which is not supported", "Debian 12")
     finally:
-        sandbox.run(box.name, "tee", "/etc/os-release", stdin=before)
+        box.run("tee", "/etc/os-release", stdin=before)
     assert known.fab("plan").status in (0, 2), "what a host says of itself is not remembered for ever"
 
 
-def test_two_hosts_of_which_one_fails(known: Typed, box: Sandbox) -> None:
+def test_two_hosts_of_which_one_fails(known: Typed, box: Machine) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         closed = server.getsockname()[1]
     known.write(
@@ -329,11 +326,11 @@ def test_two_hosts_of_which_one_fails(known: Typed, box: Sandbox) -> None:
     assert known.fab("plan", "--host", "good,bad").status == 1
 
 
-def test_a_host_without_python(machine: Machine, tmp_path: Path) -> None:
+def test_a_host_without_python(machine: Make, tmp_path: Path) -> None:
     found = machine("bare", image=BASE)
-    sandbox.run(found.name, "sh", "-c", "apt-get -qq purge -y '^python3.*' libpython3-stdlib >/dev/null 2>&1; "
+    found.run("sh", "-c", "apt-get -qq purge -y '^python3.*' libpython3-stdlib >/dev/null 2>&1; "
                 "rm -f /usr/bin/python3*; ! command -v python3")  # fmt: skip
-    made = project(tmp_path / "p", Host(found), f"[hosts.{found.name}]")
+    made = project(tmp_path / "p", Host(found), found.table)
     made.host.sh("mv /etc/apt /etc/apt.away; mkdir /etc/apt; rm -rf /var/lib/apt/lists/*")
     complaint(made.fab("plan"), f"host {found.name}: there is no python3 and it could not be installed", "python3")
     made.host.sh("rm -r /etc/apt; mv /etc/apt.away /etc/apt")
@@ -342,9 +339,10 @@ def test_a_host_without_python(machine: Machine, tmp_path: Path) -> None:
     assert made.host.said("python3", "-c", "print(1)") == "1"
 
 
-def test_a_full_disk(machine: Machine, tmp_path: Path) -> None:
+@pytest.mark.only("nspawn", "a container shares the disk of the machine it runs on")
+def test_a_full_disk(machine: Make, tmp_path: Path) -> None:
     found = machine("full", image=WARM, disk_mb=600)
-    made = project(tmp_path / "p", Host(found), f"[hosts.{found.name}]", APP.replace("none", "sqlite"))
+    made = project(tmp_path / "p", Host(found), found.table, APP.replace("none", "sqlite"))
     tiny.write(made.folder / "tiny")
     host = made.host
     host.sh("free=$(df --output=avail -m / | tail -1); fallocate -l $((free - 40))M /filler")

@@ -14,7 +14,7 @@ from .site import Host, Project, Ran, standing
 DOMAIN = "tiny.example"
 KEEP = 3
 TOML = f"""\
-[hosts.{{host}}]
+{{table}}
 
 [apps.tiny]
 source = "tiny"
@@ -28,7 +28,7 @@ def site(prepared: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     with standing("fail", WARM) as host:
         project = Project(tmp_path_factory.mktemp("fail"), host)
         tiny.write(project.folder / "tiny")
-        project.write(TOML.format(host=host.name))
+        project.write(TOML.format(table=host.table))
         project.deploy()
         host.psql("tiny", "INSERT INTO notes_note (text) VALUES ('one')")
         yield project

@@ -119,7 +119,7 @@ def project(folder: Path, host: Host) -> Project:
     folder.mkdir(exist_ok=True)
     made = Project(folder, host)
     tiny.write(folder / "tiny")
-    made.write(f'[hosts.{host.name}]\n\n[apps.tiny]\nsource = "tiny"\ndomains = ["{PAGE}"]\n')
+    made.write(f'{host.table}\n[apps.tiny]\nsource = "tiny"\ndomains = ["{PAGE}"]\n')
     return made
 
 

@@ -53,9 +53,7 @@ def site(prepared: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         (app / "requirements.txt").write_text("Django>=5.2,<5.3\ndj-database-url\n./evil-1-py3-none-any.whl\n")
         (app / "media").mkdir()
         (app / "media/keep.txt").write_text("sample\n")
-        project.write(
-            f'[hosts.{host.name}]\n\n[apps.tiny]\nsource = "tiny"\ndomains = ["{DOMAIN}"]\ndatabase = "sqlite"\n'
-        )
+        project.write(f'{host.table}\n[apps.tiny]\nsource = "tiny"\ndomains = ["{DOMAIN}"]\ndatabase = "sqlite"\n')
         project.first = project.fab("deploy")
         assert project.first.status == 0, project.first.text
         yield project

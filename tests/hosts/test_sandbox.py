@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +17,24 @@ import pytest
 from deploykit import sandbox
 from deploykit.sandbox import Sandbox, SandboxError
 
-from .conftest import Machine, unique
+from .conftest import unique
+
+pytestmark = pytest.mark.only("nspawn", "about the sandbox itself")
+
+Machine = Callable[..., Sandbox]
+
+
+@pytest.fixture
+def machine(prepared: None) -> Iterator[Machine]:
+    """Call it to get a running, pristine sandbox."""
+    with contextlib.ExitStack() as ends:
+
+        def make(suffix: str = "a", **wanted: object) -> Sandbox:
+            name = unique(suffix)
+            ends.callback(sandbox.down, name)
+            return sandbox.up(name, **wanted)  # type: ignore[arg-type]
+
+        yield make
 
 
 def said(name: str, *argv: str, **how: object) -> str:

@@ -6,10 +6,8 @@ import subprocess
 
 import pytest
 
-from deploykit import sandbox
-from deploykit.sandbox import Sandbox
-
 from . import tiny
+from .conftest import Machine
 
 #: Root's keys are the sandboxes' keys; these users of theirs have them, too.
 from .test_bad_input import APP, Typed, box, complaint, known  # noqa: F401 - fixtures
@@ -50,7 +48,7 @@ for top, folders, files in os.walk("/"):
 """
 
 
-def test_secrets_are_seen_nowhere(known: Typed, box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_are_seen_nowhere(known: Typed, box: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     host = known.host
     held, own = "hush-0a1b2c3d4e", "hush-5f6a7b8c9d"
     (known.ssh.parent / "kept").write_text(f"{own}\n")
@@ -99,7 +97,7 @@ def test_secrets_are_seen_nowhere(known: Typed, box: Sandbox, monkeypatch: pytes
 
     assert host.curl("tiny.example").text == hashlib.sha256((held + own).encode()).hexdigest()
     # On the host they are where they must be, and only for whom they must be.
-    done = sandbox.run(box.name, "python3", "-c", SEARCH, stdin=f"{held} {own}\n".encode())
+    done = box.run("python3", "-c", SEARCH, stdin=f"{held} {own}\n".encode())
     places = set(done.stdout.decode().splitlines())
     assert places == {
         "0o640 /etc/deploykit/tiny.a.env",

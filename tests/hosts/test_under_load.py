@@ -21,7 +21,7 @@ from .site import LINKS, Host, Project, standing
 RATE = 50  # requests a second
 VISITORS = 20  # each one waits for its answer before it asks again
 TOML = """\
-[hosts.{host}]
+{table}
 
 [apps.links]
 source = "examples/links"
@@ -38,7 +38,7 @@ def site(prepared: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     with standing("load", WARM) as host:
         project = Project(tmp_path_factory.mktemp("load"), host)
         project.example("links")
-        project.write(TOML.format(host=host.name))
+        project.write(TOML.format(table=host.table))
         project.deploy()
         yield project
 

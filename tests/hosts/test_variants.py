@@ -11,7 +11,7 @@ from .conftest import WARM
 from .site import LINKS, MEMORIES, READER, Host, Project, standing
 
 CONFIGURATION = """\
-[hosts.HOST]
+HOST
 
 [apps.reader]
 source = "examples/reader"
@@ -51,7 +51,7 @@ def site(prepared: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
             "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=memories.example "
             "-keyout /etc/ssl/memories.key -out /etc/ssl/memories.pem 2>/dev/null"
         )
-        text = CONFIGURATION.replace("HOST", host.name).replace("GIT", f"file://{repository}")
+        text = CONFIGURATION.replace("HOST", host.table).replace("GIT", f"file://{repository}")
         project.write(text)
         project.first = project.fab("deploy")
         yield project

@@ -61,7 +61,7 @@ def site(prepared: None, generated: Path) -> Iterator[Project]:
         project = Project(generated.parent, host)
         (generated / "mysite/settings/local.py").write_text(LOCAL)
         (generated / "database.txt").write_text("psycopg[binary]\n")
-        project.write(f"[hosts.{host.name}]\n")
+        project.write(host.table)
         added = project.fab("add-app", "wagtail-site", "--source", "mysite", "--domain", DOMAIN)
         assert added.status == 0, added.text
         project.edit(

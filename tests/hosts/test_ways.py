@@ -8,8 +8,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from deploykit import sandbox
-
 from . import tiny
 from .conftest import WARM
 from .site import READER, Host, Project, standing
@@ -31,7 +29,7 @@ def site(prepared: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         )
         tiny.write(project.folder / "tiny")
         project.write(
-            f"[hosts.{host.name}]\n\n"
+            f"{host.table}\n"
             f'[apps.reader]\nsource = "examples/reader"\ndomains = ["{READER}"]\n'
             'database = "sqlite"\nstatic = false\n\n'
             f'[apps.tiny]\nsource = "tiny"\ndomains = ["{TINY}"]\n'
@@ -65,8 +63,7 @@ def test_the_plan_says_how_memory_is_shared(site: Project) -> None:
 
 
 def test_a_jump_host_of_the_ssh_configuration(site: Project, host: Host) -> None:
-    box = sandbox.find(host.name)
-    assert box is not None
+    box = host.machine
     home = site.folder.parent / f"{site.folder.name}-home"
     (home / ".ssh").mkdir(mode=0o700, parents=True, exist_ok=True)
     (home / ".ssh/known_hosts").write_text(f"{box.address},127.0.0.1 {box.host_key}\n")

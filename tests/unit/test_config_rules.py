@@ -9,7 +9,7 @@ import pytest
 
 from deploykit.config import loads
 from deploykit.config.names import APP_NAME, RESERVED, app_name_mistake
-from deploykit.config.project import Project
+from deploykit.config.project import Project, VagrantEntry
 from deploykit.errors import ConfigError, Problem
 
 APP = 'source = "../blog"\ndomains = ["blog.example"]\n'
@@ -297,6 +297,13 @@ def test_rules_of_one_app(text: str, key: str) -> None:
         ('recipes = ["../x"]\n', "recipes[1]"),
         ('recipes = ["a-b"]\n', "recipes[1]"),
         ("keys = 1\n", "keys"),
+        ("vagrant = true\n", "vagrant"),
+        ('vagrant = " "\n', "vagrant"),
+        ('vagrant = { folder = "x" }\n', "vagrant.machine"),
+        ('vagrant = { folder = "x", machine = "-h" }\n', "vagrant"),
+        ('vagrant = { folder = "x", machine = "a b" }\n', "vagrant"),
+        ('address = "h"\nvagrant = "x"\n', "address"),
+        ('port = 22\nvagrant = "x"\n', "port"),
     ],
 )
 def test_rules_of_one_host(text: str, key: str) -> None:
@@ -312,6 +319,18 @@ def test_names_of_hosts(name: str) -> None:
 def test_two_hosts_with_one_address() -> None:
     assert "same machine" in only('[hosts.a]\naddress = "h"\n[hosts.b]\naddress = "h"\n').what
     assert read('[hosts.a]\naddress = "h"\n[hosts.b]\naddress = "h"\nport = 2222\n').hosts
+
+
+def test_vagrant_machines() -> None:
+    text = (
+        '[hosts.web1]\nvagrant = "vagrant"\n[hosts.web2]\nuser = "root"\nvagrant = { folder = "../v", machine = "x" }\n'
+    )
+    web1, web2 = read(text).hosts
+    assert web1.vagrant == VagrantEntry(Path("/project/vagrant"), "web1")
+    assert web2.vagrant == VagrantEntry(Path("/v"), "x") and web2.user == "root"
+    assert read("[hosts.web1]\n").hosts[0].vagrant is None
+    same = '[hosts.a]\nvagrant = { folder = "v", machine = "x" }\n[hosts.x]\nvagrant = "v"\n'
+    assert "[hosts.a] is the same machine" in only(same).what
 
 
 @pytest.mark.parametrize(

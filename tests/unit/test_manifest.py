@@ -92,8 +92,8 @@ def test_digest_is_stable_and_tells_everything(tmp_path: Path) -> None:
 def test_every_resource_survives_the_way_to_the_host(tmp_path: Path) -> None:
     made = manifest.build(WEB1, BOOKWORM, tmp_path)
     everything = (*made.resources, *made.deployments)
-    assert decode(json.loads(json.dumps(made.data()["resources"]))) == made.resources
-    assert decode(json.loads(json.dumps(made.data()["deployments"]))) == made.deployments
+    assert decode(json.loads(json.dumps(made.data["resources"]))) == made.resources
+    assert decode(json.loads(json.dumps(made.data["deployments"]))) == made.deployments
     kinds = {type(each).__name__ for each in everything}
     assert kinds >= {
         *("Package", "Directory", "File", "Link", "Absent", "User", "Service", "Uv", "Deployment"),

@@ -10,14 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from deploykit.agent import firstboot
 from deploykit.agent.process import heard, remembered, run, tail
 from deploykit.agent.resource import Failed, Resource, State
 
 _STATUS = "/var/lib/dpkg/status"
 _LISTS = "/var/lib/apt/lists"
+_OS_RELEASE = "/etc/os-release"
 _DAY = 86_400  # seconds
-#: Seconds to wait for whoever holds apt's locks. On a new machine that is cloud-init or unattended-upgrades, which
-#: Ubuntu runs at first boot: https://documentation.ubuntu.com/server/how-to/software/automatic-updates/
+#: Seconds to wait for whoever holds apt's locks: on a new machine unattended-upgrades, which Ubuntu has switched on.
+#: https://documentation.ubuntu.com/server/how-to/software/automatic-updates/
 _PATIENCE = 600
 _OPTIONS = (
     "-o",
@@ -36,9 +38,9 @@ _UNKNOWN = re.compile(
     r"|Couldn't find any package by \w+ '([^']+)'"
 )
 _STALE = re.compile(r"404 +Not Found|Hash Sum mismatch|File has unexpected size")
-_LOCKED = re.compile(
-    r"Could not get lock (\S+?)[.\s](?:.*held by process (\d+) \(([^)]*)\))?|Unable to (?:lock|acquire)"
-)
+#: apt 2.4 to 3.3 say so alike, the later ones with a longer prefix where they write for people.
+_LOCKED = re.compile(r"^(?:E|Error): (?:Could not get lock |Unable to (?:lock|acquire) )", re.MULTILINE)
+_HOLDER = re.compile(r"held by process (\d+) \(([^)]*)\)")
 _NETWORK = re.compile(
     r"Temporary failure resolving|Could not resolve|Could not connect|Cannot initiate the connection"
     r"|Connection (?:failed|timed out|refused)|Network is unreachable|Failed to fetch"
@@ -95,9 +97,10 @@ def installed() -> dict[str, str]:
 
 def install(names: Sequence[str]) -> None:
     """Installs packages in one transaction, with no recommendations. Raises Failed with what apt meant."""
+    firstboot.wait()
     _mend()
     fresh = False
-    if _outdated():
+    if outdated():
         _update()
         fresh = True
     argv = ("apt-get", "-y", "-q", "--no-install-recommends", *_OPTIONS, "install", *names)
@@ -111,7 +114,8 @@ def install(names: Sequence[str]) -> None:
 
 def candidates(names: Sequence[str]) -> dict[str, str]:
     """The versions apt would install of packages, by name; those it does not know are missing. One process."""
-    if _outdated():
+    firstboot.wait()
+    if outdated():
         _update()
     done = run(("apt-cache", "policy", *names), check=False)
     pairs = re.findall(r"^(\S+):\n(?:  .*\n)*?  Candidate: (\S+)$", done.stdout, re.MULTILINE)
@@ -127,7 +131,7 @@ def _mend() -> None:
     _apt(("apt-get", "-y", "-q", *_OPTIONS, "--fix-broken", "install"))
 
 
-def _outdated() -> bool:
+def outdated() -> bool:
     """Whether the package lists are missing or older than a day."""
     try:
         if not any("_Packages" in name for name in os.listdir(_LISTS)):
@@ -145,7 +149,7 @@ def _outdated() -> bool:
 def _update() -> None:
     """Fetches the package lists. That one repository of several fails is no reason to stop: the install will tell."""
     code, said = _apt(("apt-get", "-q", *_OPTIONS, "update"))
-    if code != 0 and (_FULL.search(said) or _LOCKED.search(said)):
+    if code != 0 and (_FULL.search(said) or _locked(said)):
         raise _meaning(said, ())
 
 
@@ -154,35 +158,52 @@ def _apt(argv: Sequence[str]) -> tuple[int, str]:
 
     DPkg::Lock::Timeout covers dpkg's own locks alone, not those of the lists and of the archives.
     """
+    told: set[str] = set()
+
+    def follow(line: str) -> None:
+        if line.startswith(("Get:", "Unpacking ", "Setting up ")):
+            heard(line)
+        elif (holder := _HOLDER.search(line)) and holder[1] not in told:  # apt says it anew each second
+            told.add(holder[1])
+            heard(f"waiting for {holder[2]} (process {holder[1]}), which has apt's lock")
+
     end = time.monotonic() + _PATIENCE
     while True:
-        done = run(argv, check=False, output=_progress)
+        done = run(argv, check=False, output=follow)
         said = done.stdout
-        if done.returncode == 0 or not _LOCKED.search(said) or time.monotonic() > end:
+        if done.returncode == 0 or not _locked(said) or time.monotonic() > end:
             return done.returncode, said
         time.sleep(2)
 
 
-def _progress(line: str) -> None:
-    if line.startswith(("Get:", "Unpacking ", "Setting up ")):
-        heard(line)
+def _locked(said: str) -> bool:
+    """Whether apt gave up because of a lock that others hold; a lock file that cannot be opened is another matter."""
+    return bool(_LOCKED.search(said)) and "Could not open lock file" not in said
 
 
 def _meaning(said: str, names: Sequence[str]) -> Failed:
     """What apt's complaint means to a person."""
-    complaints = [line for line in said.splitlines() if line.startswith(("E:", "W:", "dpkg: error", "Err:"))]
+    marks = ("E:", "W:", "Error:", "Warning:", "dpkg: error", "Err:")
+    complaints = [line for line in said.splitlines() if line.startswith(marks)]
     detail = tail("\n".join(complaints) if complaints else said)
     what = f"packages could not be installed ({' '.join(names)})" if names else "the package lists could not be fetched"
     if unknown := sorted({next(filter(None, each)) for each in _UNKNOWN.findall(said)}):
+        what = f"apt knows no package {', '.join(unknown)}"
+        if _without_universe():
+            return Failed(
+                f"{what}: Ubuntu's component universe is not enabled",
+                detail,
+                "Enable it: `add-apt-repository universe`, or write it behind `main` in "
+                "/etc/apt/sources.list.d/ubuntu.sources (22.04: /etc/apt/sources.list). Then deploy again.",
+            )
         return Failed(
-            f"apt knows no package {', '.join(unknown)}",
-            detail,
-            "Look for a wrong name, a repository (universe, on Ubuntu) that is not enabled in /etc/apt, or no network.",
+            what, detail, "Look for a wrong name, a repository that is not enabled in /etc/apt, or no network."
         )
     if _FULL.search(said):
         return Failed(f"{what}: the disk is full", detail, "Make room (`df -h`, `apt-get clean`), then deploy again.")
-    if locked := _LOCKED.search(said):
-        holder = f"{locked[3]}, process {locked[2]}" if locked[2] else "another program"
+    if _locked(said):
+        holders = _HOLDER.findall(said)
+        holder = f"{holders[-1][1]}, process {holders[-1][0]}" if holders else "another program"
         return Failed(f"{what}: apt is locked by {holder}", detail, "Wait until it is done, then deploy again.")
     if _NETWORK.search(said):
         return Failed(
@@ -191,3 +212,16 @@ def _meaning(said: str, names: Sequence[str]) -> Failed:
             "Check the host's DNS (/etc/resolv.conf), its way out to the internet, and proxies in /etc/apt.",
         )
     return Failed(what, detail or tail(said), "`apt-get install` by hand on the host shows the whole of it.")
+
+
+def _without_universe() -> bool:
+    """Whether this is an Ubuntu whose sources leave out universe, where supervisor, redis-server and pip's wheel are.
+
+    Minimal and hardened images may: https://documentation.ubuntu.com/server/explanation/software/about-apt/
+    """
+    try:
+        with open(_OS_RELEASE, encoding="utf-8") as file:
+            ubuntu = "ID=ubuntu" in file.read().splitlines()
+        return ubuntu and not any("_universe_" in name for name in os.listdir(_LISTS))
+    except OSError:
+        return False

@@ -1,0 +1,69 @@
+"""What takes long and hangs on the network is begun while apt works: fetching uv, then unpacking the apps' packages.
+
+Nothing of it is needed here: what cannot be begun, or fails, is done (and its failure told) when its turn comes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from deploykit.agent import release, virtualenv
+from deploykit.agent.deployment import Deployment
+from deploykit.agent.resource import Resource
+
+
+@contextlib.contextmanager
+def begun(
+    resources: Sequence[Resource],
+    deployments: Sequence[Deployment],
+    listings: Mapping[str, release.Listing],
+    received: Path,
+) -> Iterator[None]:
+    """Meanwhile, in a thread. `listings` are those of the apps whose code is new, `received` their files."""
+    ahead = [each for each in resources if each.ahead and each.observe() is None]
+    due = [each for each in deployments if each.app in listings and not virtualenv.complete(each)]
+    ended = threading.Event()
+
+    def work() -> None:
+        with contextlib.suppress(Exception):  # its turn comes; then it is told
+            for resource in ahead:
+                resource.prepare()
+        for deployment in due:
+            with contextlib.suppress(Exception):
+                if _ready(deployment, ended):
+                    _build(deployment, listings[deployment.app], received)
+
+    thread = threading.Thread(target=work)
+    if ahead:  # else there is nothing to wait for meanwhile: the apps' turn comes at once
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        if ahead:
+            thread.join()
+
+
+def _ready(deployment: Deployment, ended: threading.Event) -> bool:
+    """Waits for the accounts and folders that earlier resources make; False: it is too late to begin."""
+    while not ended.is_set():
+        with contextlib.suppress(KeyError):
+            pwd.getpwnam(deployment.app)
+            pwd.getpwnam(virtualenv.BUILDER)
+            if virtualenv.SHARED.is_dir() and os.access(deployment.venv.uv, os.X_OK) and deployment.home.is_dir():
+                return True
+        time.sleep(0.1)
+    return False
+
+
+def _build(deployment: Deployment, listing: release.Listing, received: Path) -> None:
+    if not deployment.venv.plain:
+        return
+    with release.requirements(deployment, listing, received) as folder:
+        virtualenv.prepare(deployment, folder)

@@ -1,0 +1,196 @@
+"""The commands of manage.py, one after another in one process: the project is imported once, not for each of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import subprocess
+from collections.abc import Callable
+from types import TracebackType
+
+from deploykit.agent.deployment import Deployment, Health
+from deploykit.agent.process import ENVIRONMENT, as_user, kept, run, tail
+from deploykit.agent.resource import Failed
+
+Tell = Callable[[str], None]
+
+_PATIENCE = 10.0  # seconds in which a process that has nothing more to do ends
+
+#: Runs manage.py (or a piece of code) for each line that comes, as a script each time, and says how it ended.
+#: Commands come by a private copy of standard input, so that none of them reads the next one.
+_DRIVER = """
+import json, os, runpy, sys, traceback
+lines = os.fdopen(os.dup(0))
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+sys.path[0] = os.getcwd()
+for line in lines:
+    mark, code, words = json.loads(line)
+    sys.argv = ["manage.py", *words]
+    status = 0
+    try:
+        if code:
+            exec(code, {"__name__": "__main__"})
+        else:
+            runpy.run_path("manage.py", run_name="__main__")
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    sys.stderr.flush()
+    print(mark + str(status), flush=True)
+"""
+
+#: Asks Django where it keeps things; a settings module need not read the environment for them.
+_ASK = """
+import json, os
+from django.conf import settings
+def of(name):
+    return str(getattr(settings, name, None) or "")
+base = settings.DATABASES.get("default", {})
+print("deploykit:" + json.dumps({
+    "STATIC_ROOT": of("STATIC_ROOT"), "MEDIA_ROOT": of("MEDIA_ROOT"),
+    "staticfiles": "yes" if "django.contrib.staticfiles" in settings.INSTALLED_APPS else "",
+    "sqlite": str(base.get("NAME") or "") if "sqlite" in str(base.get("ENGINE", "")) else "",
+}))
+"""
+
+#: Asks for a page as the health check did, in a process of its own that prints what went wrong.
+_ERROR = """
+import sys, traceback
+import django
+django.setup()
+from django.test import Client
+path, host, scheme = sys.argv[1:]
+try:
+    Client(raise_request_exception=True).get(path, HTTP_HOST=host, HTTP_X_FORWARDED_PROTO=scheme)
+except Exception:
+    traceback.print_exc()
+"""
+
+
+class Management:
+    """manage.py of a release, run as the app's user with the app's own environment. A context: it ends the process.
+
+    The process is begun when it is needed and used until a command fails: what a failed one leaves of Django in it is
+    nothing to build on.
+    """
+
+    def __init__(self, deployment: Deployment, slot: str, tell: Tell) -> None:
+        self._deployment = deployment
+        self._tell = tell
+        self._child: subprocess.Popen[str] | None = None
+        variables = deployment.environment(slot, make=True)
+        venv = str(deployment.virtualenv)
+        self._python = f"{venv}/bin/python"
+        self._env = {
+            "HOME": f"/srv/{deployment.app}/home",
+            **variables,
+            "VIRTUAL_ENV": venv,
+            "PATH": f"{venv}/bin:{variables.get('PATH', ENVIRONMENT['PATH'])}",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
+    def __enter__(self) -> Management:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the process; the next command begins another."""
+        child, self._child = self._child, None
+        if child is None:
+            return
+        assert child.stdin is not None and child.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            child.stdin.close()
+        try:
+            child.wait(timeout=_PATIENCE)
+        except subprocess.TimeoutExpired:  # a thread of the project's that does not end
+            child.kill()
+            child.wait()
+        child.stdout.close()
+
+    def run(self, *words: str, check: bool = True, quiet: bool = False) -> tuple[int, str]:
+        """`manage.py WORDS`: (exit status, what it printed). Raises Failed when `check` and it failed."""
+        status, output = self._send("", words, quiet=quiet)
+        if check and status != 0:
+            raise Failed(
+                f"`python {' '.join(('manage.py', *words)[:3])}` of {self._deployment.app} ended with {status}",
+                tail(output),
+                "correct the app and deploy again; the live release is untouched",
+            )
+        return status, output
+
+    def settings(self) -> dict[str, str]:
+        """Where Django keeps static files, media and SQLite, with all that manage.py itself does to the settings."""
+        self.run("version", check=False, quiet=True)
+        _, output = self._send(_ASK, (), quiet=True)
+        for line in output.splitlines():
+            if line.startswith("deploykit:"):
+                answer: dict[str, str] = json.loads(line.removeprefix("deploykit:"))
+                return answer
+        raise Failed(
+            f"the settings of {self._deployment.app} cannot be imported",
+            tail(output),
+            f"correct the settings or their environment ([apps.{self._deployment.app}.env]) and deploy again; "
+            "the live release is untouched",
+        )
+
+    def error(self, health: Health) -> str:
+        """The traceback of a page that answers 5xx; "" when it does not fail here."""
+        done = run(
+            [self._python, "-c", _ERROR, health.path, health.host, health.scheme],
+            user=self._deployment.app,
+            env=self._env,
+            cwd=str(self._deployment.code),
+            check=False,
+            output=lambda line: None,
+        )
+        return tail(done.stdout) if "Traceback" in done.stdout else ""
+
+    def _send(self, code: str, words: tuple[str, ...], *, quiet: bool) -> tuple[int, str]:
+        child = self._child = self._child or self._begin()
+        assert child.stdin is not None and child.stdout is not None
+        mark = f"deploykit-{secrets.token_hex(8)}:"
+        try:
+            child.stdin.write(json.dumps([mark, code, words]) + "\n")
+            child.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has ended: what it said of that is still there to read
+        lines: list[str] = []
+        for line in child.stdout:
+            text, end, status = line.rstrip("\n").partition(mark)
+            if text or not end:
+                lines.append(text)
+                if not quiet:
+                    self._tell(text)
+            if end:
+                if status != "0":
+                    self.close()
+                return int(status), "\n".join(lines)
+        self._child = None
+        return child.wait() or 1, "\n".join(lines)  # it left in the midst of it, by os._exit or a signal
+
+    def _begin(self) -> subprocess.Popen[str]:
+        environment, identity = as_user(self._deployment.app, self._env)
+        try:
+            return subprocess.Popen(
+                [self._python, "-c", _DRIVER],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                env=environment,
+                cwd=str(self._deployment.code),
+                pass_fds=kept(),
+                **identity,
+            )
+        except FileNotFoundError as error:
+            raise Failed(f"{self._python} is not on the host", str(error)) from None

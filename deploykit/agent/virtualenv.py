@@ -1,0 +1,282 @@
+"""Virtualenvs: what an app asks for is resolved by the app, made once, and shared by hard links.
+
+What is plain (versions from the index, as wheels) is built by a user of its own who never runs a line of any package,
+from exactly the files whose hashes the app's own resolution named; so equal virtualenvs cost a host one download, one
+unpacking and one compilation, and no app can slip anything into another one's. Whatever is not plain (a package that
+must be compiled, one from git or from the source's own folder, an index of one's own) is built by the app's user for
+the app alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import shutil
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+from deploykit.agent.deployment import Deployment
+from deploykit.agent.process import run, tail
+from deploykit.agent.resource import Failed
+
+Tell = Callable[[str], None]
+
+#: Who builds what is shared: `recipes/python.py` makes the account, its cache and this folder.
+BUILDER = "_deploykit"
+CACHE = Path("/var/cache/deploykit/uv")
+SHARED = Path("/var/lib/deploykit/venvs")
+#: The cache is begun anew when it has grown beyond this. Bytes.
+_CACHE_LIMIT = 3 * 2**30
+
+#: Interpreters that root may run: the system's, and those that deploykit installed.
+_TRUSTED = re.compile(r"/usr/bin/python3\.\d+|/opt/deploykit/python/[^/]+/bin/python3\.\d+")
+
+#: All that pins may consist of. Anything else (a URL, another index, a path) is no business of the builder's.
+_PINNED = re.compile(
+    r"(?:--index-url https://pypi\.org/simple/?"
+    r"|#.*|[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+_-]+(?: ;[^\\]*)?|--hash=sha256:[0-9a-f]{64})?"
+)
+
+#: What apps resolved in this run, by app and virtualenv: it is not resolved twice.
+_resolved: dict[tuple[str, str], str] = {}
+_locks: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
+
+
+def trusted(virtualenv: Path) -> str | None:
+    """The interpreter behind a virtualenv's `python`, when root may run it: never the virtualenv's own."""
+    python = os.path.realpath(virtualenv / "bin/python")
+    return python if _TRUSTED.fullmatch(python) else None
+
+
+def complete(deployment: Deployment) -> bool:
+    """Whether the virtualenv was made to its end."""
+    return (deployment.virtualenv / ".complete").exists()
+
+
+def install(deployment: Deployment, tell: Tell) -> None:
+    """Makes the virtualenv of a release whose code is in place; then it is root's, and complete. Raises Failed."""
+    if complete(deployment):
+        return
+    venv, user = deployment.virtualenv, deployment.app
+    shutil.rmtree(venv, ignore_errors=True)
+    venv.mkdir(mode=0o750)
+    try:
+        if not _shared(deployment, tell):
+            _alone(deployment, tell)
+    except BaseException:
+        shutil.rmtree(venv, ignore_errors=True)
+        raise
+    shutil.chown(venv, "root", user)
+    venv.chmod(0o750)
+    os.sync()  # a power cut must not leave empty files behind a mark that says complete
+    (venv / ".complete").touch()
+
+
+def prepare(deployment: Deployment, folder: Path) -> None:
+    """Makes the shared virtualenv that a release will be linked to, from the requirements in `folder`, if it can be."""
+    _template(deployment, _Uv(deployment, lambda line: None, folder))
+
+
+def prune() -> None:
+    """Drops what no app's virtualenv is linked to any more. Not while a virtualenv is being made."""
+    with contextlib.suppress(FileNotFoundError):
+        for folder in SHARED.iterdir():
+            try:
+                used = (folder / ".linked").stat().st_nlink > 1
+            except FileNotFoundError:
+                used = False
+            if not used:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+# -- by the app's user, for the app alone ------------------------------------------------------------------------------
+
+
+class _Uv:
+    """uv as the app's user, in the release's code, or in a `folder` where its requirements are."""
+
+    def __init__(self, deployment: Deployment, tell: Tell, folder: Path | None = None) -> None:
+        self._deployment, self._tell = deployment, tell
+        self.top = folder or deployment.folder / "code"
+        venv = str(deployment.virtualenv)
+        self._env = {
+            **dict(deployment.venv.environment),
+            "HOME": f"/srv/{deployment.app}/home",
+            "VIRTUAL_ENV": venv,
+            "UV_PROJECT_ENVIRONMENT": venv,
+            "UV_LINK_MODE": "copy",  # the cache is the app's, the virtualenv becomes root's
+            "UV_COMPILE_BYTECODE": "1",  # the app cannot write there later
+        }
+
+    def __call__(self, *arguments: str, stdin: str = "", quiet: bool = False) -> str:
+        """What it printed; nothing of it is shown when `quiet`. Raises Failed with its last words."""
+        done = run(
+            [self._deployment.venv.uv, *arguments],
+            user=self._deployment.app,
+            env=self._env,
+            cwd=str(self.top),
+            check=False,
+            stdin=stdin,
+            output=None if quiet else self._tell,
+        )
+        if done.returncode != 0:
+            raise Failed(
+                f"the virtualenv of {self._deployment.app} could not be made",
+                tail(done.stderr or done.stdout),
+                "correct the requirements (or `python`) and deploy again; the live release is untouched",
+            )
+        return done.stdout
+
+
+def _alone(deployment: Deployment, tell: Tell) -> None:
+    venv, want, user = deployment.virtualenv, deployment.venv, deployment.app
+    uv = _Uv(deployment, tell)
+    shutil.chown(venv, user, user)
+    uv("venv", "--quiet", "--allow-existing", "--python", want.python, str(venv))
+    pip = ["pip", "install", "--quiet", "--python", str(venv / "bin/python")]
+    if want.kind == "uv":
+        project = str((uv.top / want.files[0]).parent)
+        uv("sync", "--quiet", "--frozen", "--no-dev", "--no-install-project", "--project", project)
+        uv(*pip, *want.extra)
+    else:
+        uv(*pip, *(word for file in want.files for word in ("-r", file)), *want.extra)
+    _seal(venv, f"root:{user}")
+
+
+# -- by the builder, for all -------------------------------------------------------------------------------------------
+
+
+def _shared(deployment: Deployment, tell: Tell) -> bool:
+    """Links the app's virtualenv to the one that all equal ones share; False: it is none that can be shared."""
+    place = _template(deployment, _Uv(deployment, tell))
+    if place is not None:
+        _link(place, deployment.virtualenv)
+    return place is not None
+
+
+def _template(deployment: Deployment, uv: _Uv) -> Path | None:
+    want = deployment.venv
+    if not want.plain or not SHARED.is_dir():
+        return None
+    pins = _resolved.get((deployment.app, want.key))
+    if pins is None:
+        pins = _resolved[deployment.app, want.key] = _pins(deployment, uv)
+    if not all(_PINNED.fullmatch(line.strip().removesuffix("\\").strip()) for line in pins.splitlines()):
+        return None
+    python = os.path.realpath(want.python) if want.python.startswith("/") else want.python
+    place = SHARED / hashlib.sha256(f"{python}\0{pins}".encode()).hexdigest()[:24]
+    with _locks[place]:  # a second app that wants the same one waits for it
+        made = (place / ".linked").exists() or _build(deployment, place, pins)
+    return place if made else None
+
+
+def _pins(deployment: Deployment, uv: _Uv) -> str:
+    """Every package at one version, with the hashes of its files. Resolved by the app, in whose name it is done.
+
+    A package that has no metadata but by running its setup.py runs that here, as the app's user.
+    """
+    want = deployment.venv
+    listed = ["--quiet", "--no-header", "--no-annotate", "--generate-hashes", "--python", want.python]
+    told = ("--emit-index-url", "--emit-find-links", "--emit-build-options")  # so that they are seen, and not shared
+    extra = "".join(f"{each}\n" for each in want.extra)
+    if want.kind != "uv":
+        return uv("pip", "compile", *listed, *told, *want.files, "-", stdin=extra, quiet=True)
+    project = str((uv.top / want.files[0]).parent)
+    export = ("--quiet", "--frozen", "--no-dev", "--no-emit-project", "--no-header", "--no-annotate")
+    locked = uv("export", *export, "--project", project, quiet=True)
+    known = set(re.findall(r"^([A-Za-z0-9._-]+)==", locked, re.MULTILINE))
+    # All of it once more, at these very versions, since ours may need some of them; what is new is added.
+    everything = re.sub(r" \\\n +--hash=\S+", "", locked) + extra
+    added = uv("pip", "compile", *listed, *told, "-", stdin=everything, quiet=True)
+    blocks = re.split(r"^(?=[A-Za-z0-9])", added, flags=re.MULTILINE)
+    return locked + "".join(block for block in blocks if block.partition("==")[0] not in known)
+
+
+def _build(deployment: Deployment, place: Path, pins: str) -> bool:
+    """Makes the shared virtualenv; False when it takes more than unpacking wheels."""
+    want = deployment.venv
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(mode=0o700)
+    listing = place / "pinned.txt"
+    listing.write_text(pins)
+    shutil.chown(place, BUILDER, BUILDER)
+    shutil.chown(listing, BUILDER, BUILDER)
+    _bound(CACHE)
+    env = {
+        **dict(want.environment),
+        "HOME": str(CACHE.parent),
+        "UV_CACHE_DIR": str(CACHE),
+        "UV_LINK_MODE": "copy",  # the cache stays the builder's, what is linked becomes root's
+    }
+    pip = ("pip", "install", "--quiet", "--python", str(place / "bin/python"))
+    for words in (
+        ("venv", "--quiet", "--allow-existing", "--python", want.python, str(place)),
+        (*pip, "--no-deps", "--no-build", "--require-hashes", "-r", str(listing)),
+    ):
+        # Its complaints are nobody's business: the app's own build, which follows, says what is wrong.
+        if run([want.uv, *words], user=BUILDER, env=env, cwd=str(place), check=False).returncode != 0:
+            shutil.rmtree(place, ignore_errors=True)
+            return False
+    python = trusted(place)
+    if python is None:
+        shutil.rmtree(place, ignore_errors=True)
+        return False
+    _seal(place, "root:root")
+    # Not by the virtualenv's own python: a package's .pth file would run as root.
+    run([python, "-I", "-S", "-m", "compileall", "-q", "-j", "2", str(place / "lib")], check=False)
+    os.sync()  # as for the app's own: the mark says that all is there
+    (place / ".linked").touch(mode=0o644)
+    return True
+
+
+def _seal(folder: Path, owner: str) -> None:
+    """Root's alone to write. uv leaves a lock file there that anybody may write to: it must not be shared."""
+    run(["chown", "-R", "-h", owner, str(folder)])
+    (folder / ".lock").unlink(missing_ok=True)
+    run(["chmod", "-R", "go-w", str(folder)])
+
+
+def _bound(cache: Path) -> None:
+    used = sum(os.lstat(os.path.join(top, name)).st_blocks * 512 for top, _, each in os.walk(cache) for name in each)
+    if used > _CACHE_LIMIT:
+        for each in cache.iterdir():
+            shutil.rmtree(each, ignore_errors=True)
+
+
+def _link(place: Path, venv: Path) -> None:
+    """The same tree of hard links (of copies, on another file system); scripts are rewritten for the new place."""
+    prefix = str(place)
+    for top, folders, files in os.walk(place):
+        here = venv / os.path.relpath(top, place)
+        for name in (*folders, *files):
+            source, target = os.path.join(top, name), here / name
+            if os.path.islink(source):
+                target.symlink_to(os.readlink(source))
+            elif name in folders:
+                target.mkdir(exist_ok=True)
+            elif top == f"{prefix}/bin":
+                _rewritten(Path(source), target, prefix, str(venv))
+            else:
+                _linked(source, target)
+
+
+def _linked(source: str, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EMLINK, errno.EPERM):
+            raise
+        shutil.copy2(source, target)  # with its time: compiled files are valid for it
+
+
+def _rewritten(source: Path, target: Path, old: str, new: str) -> None:
+    """A script says where its python is."""
+    shutil.copy2(source, target)
+    content = source.read_bytes()
+    if old.encode() in content:
+        target.write_bytes(content.replace(old.encode(), new.encode()))
