@@ -45,7 +45,7 @@ class Health:
     strict: bool
     proxy: bool  # whether nginx stands before it: then it is asked there, too, after the switch
     start: float = 60.0  # how long a release may take until it answers
-    watch: float = 0.3  # how long it is watched after the switch
+    watch: float = 0.2  # how long it is watched after the switch
     drain: float = 35.0  # how long the old slot may take for the requests it has
 
 

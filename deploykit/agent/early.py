@@ -1,6 +1,6 @@
-"""What takes long and hangs on the network is begun while apt works: fetching uv, then unpacking the apps' packages.
+"""What needs no other change of the host is begun while apt works: fetching uv, then building the apps' releases.
 
-Nothing of it is needed here: what cannot be begun, or fails, is done (and its failure told) when its turn comes.
+Nothing of it must succeed: what cannot be begun here, or fails, is done (and its failure told) when its turn comes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from deploykit.agent import release, virtualenv
+from deploykit.agent import release, transaction, virtualenv
 from deploykit.agent.deployment import Deployment
 from deploykit.agent.resource import Resource
 
@@ -24,10 +24,12 @@ def begun(
     deployments: Sequence[Deployment],
     listings: Mapping[str, release.Listing],
     received: Path,
+    stage: transaction.Stage,
+    line: transaction.Line,
 ) -> Iterator[None]:
     """Meanwhile, in a thread. `listings` are those of the apps whose code is new, `received` their files."""
     ahead = [each for each in resources if each.ahead and each.observe() is None]
-    due = [each for each in deployments if each.app in listings and not virtualenv.complete(each)]
+    due = [each for each in deployments if each.app in listings]
     ended = threading.Event()
 
     def work() -> None:
@@ -37,7 +39,7 @@ def begun(
         for deployment in due:
             with contextlib.suppress(Exception):
                 if _ready(deployment, ended):
-                    _build(deployment, listings[deployment.app], received)
+                    transaction.prepare(deployment, listings[deployment.app], received, stage, line)
 
     thread = threading.Thread(target=work)
     if ahead:  # else there is nothing to wait for meanwhile: the apps' turn comes at once
@@ -56,14 +58,8 @@ def _ready(deployment: Deployment, ended: threading.Event) -> bool:
         with contextlib.suppress(KeyError):
             pwd.getpwnam(deployment.app)
             pwd.getpwnam(virtualenv.BUILDER)
-            if virtualenv.SHARED.is_dir() and os.access(deployment.venv.uv, os.X_OK) and deployment.home.is_dir():
+            places = (virtualenv.SHARED, deployment.home / "releases", deployment.home / "home")
+            if os.access(deployment.venv.uv, os.X_OK) and all(each.is_dir() for each in places):
                 return True
         time.sleep(0.1)
     return False
-
-
-def _build(deployment: Deployment, listing: release.Listing, received: Path) -> None:
-    if not deployment.venv.plain:
-        return
-    with release.requirements(deployment, listing, received) as folder:
-        virtualenv.prepare(deployment, folder)

@@ -226,7 +226,7 @@ def apply(
     wanted = {each.key for each in manifest.resources}
     try:
         count += _remove(manifest, apps, tell)
-        with early.begun(manifest.resources, manifest.chosen, listings, received):
+        with early.begun(manifest.resources, manifest.chosen, listings, received, *_telling_of(tell)):
             count += _change(manifest.resources, tell)
         count += pending.settle_all(manifest.resources, lambda name: tell({"event": "action", "name": name}))
     except Failed as failure:
@@ -336,8 +336,7 @@ def _deployed(
                 deployment,
                 listings.get(deployment.app),
                 received,
-                lambda app, name: tell({"event": "stage", "app": app, "name": name}),
-                lambda app, text: tell({"event": "output", "app": app, "line": text}),
+                *_telling_of(tell),
             )
         except Failed as failure:
             return failure
@@ -360,6 +359,13 @@ def _deployed(
                 end.result()
             except (Failed, NotYet, OSError) as error:  # what it left is cleared at the next deploy
                 tell(trouble(error if isinstance(error, Failed) else Failed(str(error))))
+
+
+def _telling_of(tell: Tell) -> tuple[transaction.Stage, transaction.Line]:
+    return (
+        lambda app, name: tell({"event": "stage", "app": app, "name": name}),
+        lambda app, text: tell({"event": "output", "app": app, "line": text}),
+    )
 
 
 def _side_by_side() -> int:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import grp
 import json
 import os
 import shutil
 import stat
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,6 @@ from deploykit.agent.resource import Failed
 #: A tree: (path, mode, size, sha256) of each file, sorted by path. A link has mode 0o120777 and its target as content.
 Listing = list[tuple[str, int, int, str]]
 
-_REQUIREMENTS = (".txt", ".in", ".toml", ".lock")
 _MANY = 300  # files from which on it pays to compile them by two processes
 
 
@@ -99,30 +96,6 @@ def lay(deployment: Deployment, listing: Listing, received: Path) -> Path:
         place.chmod(rights)
         os.chown(place, 0, group)
     return partial
-
-
-@contextlib.contextmanager
-def requirements(deployment: Deployment, listing: Listing, received: Path) -> Iterator[Path]:
-    """A folder with the files of a source that say what to install, before the source itself is laid anywhere."""
-    folder = deployment.home / "releases" / f"{deployment.release}.requirements"
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        folder.mkdir(mode=0o750)
-        group = grp.getgrnam(deployment.app).gr_gid
-        os.chown(folder, 0, group)
-        made = {folder}
-        have = _contents(deployment)
-        for path, mode, size, sha in listing:
-            if stat.S_ISREG(mode) and path.endswith(_REQUIREMENTS) and size < 2**20:
-                place = folder / path
-                _folders(place.parent, made, group)
-                sent = received / sha
-                shutil.copyfile(sent if sent.exists() else have[sha], place)
-                os.chown(place, 0, group)
-                place.chmod(0o640)
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _link_compiled(kept: Path, place: Path, made: set[Path], group: int) -> None:

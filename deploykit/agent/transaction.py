@@ -47,6 +47,8 @@ def deploy(
         settle(deployment, current)
         return lambda: None
     fresh = other(current) if current else "a"
+    if listing is not None and release.complete(deployment):
+        listing = None  # it was built ahead of its turn
     built = False
     old: Path | None = None
     try:
@@ -109,6 +111,24 @@ def deploy(
         prune(deployment)
 
     return finish
+
+
+def prepare(deployment: Deployment, listing: release.Listing, received: Path, stage: Stage, line: Line) -> None:
+    """Builds a release before its turn, when nothing of it is there. Raises Failed, with nothing left of it."""
+    app = deployment.app
+    if deployment.folder.exists():
+        return
+    try:
+        stage(app, "code")
+        release.lay(deployment, listing, received).rename(deployment.folder)
+        stage(app, "virtualenv")
+        virtualenv.install(deployment, lambda text: line(app, text))
+        with Management(deployment, other(live(app) or "b"), lambda text: line(app, text)) as commands:
+            _build(deployment, commands, stage, len(listing))
+        release.seal(deployment, listing)
+    except BaseException:
+        shutil.rmtree(deployment.folder, ignore_errors=True)
+        raise
 
 
 def _unwatched(app: str, error: Exception, *, back: bool) -> Failed:

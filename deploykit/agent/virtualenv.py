@@ -42,8 +42,6 @@ _PINNED = re.compile(
     r"|#.*|[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+_-]+(?: ;[^\\]*)?|--hash=sha256:[0-9a-f]{64})?"
 )
 
-#: What apps resolved in this run, by app and virtualenv: it is not resolved twice.
-_resolved: dict[tuple[str, str], str] = {}
 _locks: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
 
 
@@ -77,11 +75,6 @@ def install(deployment: Deployment, tell: Tell) -> None:
     (venv / ".complete").touch()
 
 
-def prepare(deployment: Deployment, folder: Path) -> None:
-    """Makes the shared virtualenv that a release will be linked to, from the requirements in `folder`, if it can be."""
-    _template(deployment, _Uv(deployment, lambda line: None, folder))
-
-
 def prune() -> None:
     """Drops what no app's virtualenv is linked to any more. Not while a virtualenv is being made."""
     with contextlib.suppress(FileNotFoundError):
@@ -98,11 +91,11 @@ def prune() -> None:
 
 
 class _Uv:
-    """uv as the app's user, in the release's code, or in a `folder` where its requirements are."""
+    """uv as the app's user, in the release's code."""
 
-    def __init__(self, deployment: Deployment, tell: Tell, folder: Path | None = None) -> None:
+    def __init__(self, deployment: Deployment, tell: Tell) -> None:
         self._deployment, self._tell = deployment, tell
-        self.top = folder or deployment.folder / "code"
+        self.top = deployment.folder / "code"
         venv = str(deployment.virtualenv)
         self._env = {
             **dict(deployment.venv.environment),
@@ -153,26 +146,19 @@ def _alone(deployment: Deployment, tell: Tell) -> None:
 
 def _shared(deployment: Deployment, tell: Tell) -> bool:
     """Links the app's virtualenv to the one that all equal ones share; False: it is none that can be shared."""
-    place = _template(deployment, _Uv(deployment, tell))
-    if place is not None:
-        _link(place, deployment.virtualenv)
-    return place is not None
-
-
-def _template(deployment: Deployment, uv: _Uv) -> Path | None:
     want = deployment.venv
     if not want.plain or not SHARED.is_dir():
-        return None
-    pins = _resolved.get((deployment.app, want.key))
-    if pins is None:
-        pins = _resolved[deployment.app, want.key] = _pins(deployment, uv)
+        return False
+    pins = _pins(deployment, _Uv(deployment, tell))
     if not all(_PINNED.fullmatch(line.strip().removesuffix("\\").strip()) for line in pins.splitlines()):
-        return None
+        return False
     python = os.path.realpath(want.python) if want.python.startswith("/") else want.python
     place = SHARED / hashlib.sha256(f"{python}\0{pins}".encode()).hexdigest()[:24]
     with _locks[place]:  # a second app that wants the same one waits for it
-        made = (place / ".linked").exists() or _build(deployment, place, pins)
-    return place if made else None
+        if not (place / ".linked").exists() and not _build(deployment, place, pins):
+            return False
+    _link(place, deployment.virtualenv)
+    return True
 
 
 def _pins(deployment: Deployment, uv: _Uv) -> str:

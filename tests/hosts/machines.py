@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import shlex
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from deploykit import sandbox, source
@@ -42,14 +41,13 @@ WARM = Image(
 
 @dataclass(frozen=True)
 class Machine:
-    """A running machine. `table` is its [hosts.NAME] in deploykit.toml, `env` what a command needs to use that."""
+    """A running machine. `table` is its [hosts.NAME] in deploykit.toml, for a user whom `admit` has prepared."""
 
     name: str
     address: str
     identity: Path
     host_key: str
     table: str
-    env: Mapping[str, str] = field(default_factory=dict)
 
     def run(
         self, *argv: str, stdin: bytes = b"", check: bool = True, user: str = "root", seconds: float | None = None
@@ -61,13 +59,23 @@ class Machine:
         """Shuts it down, boots it with what is on its disk, and waits until it has booted."""
         raise NotImplementedError
 
+    def admit(self, home: Path) -> None:
+        """The user whose home that is has the key that opens it, and knows its host key."""
+        ssh = home / ".ssh"
+        ssh.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.copy(self.identity, ssh / "id_ed25519")
+        (ssh / "known_hosts").write_text(f"{self.address} {self.host_key}\n")
+
 
 def prepare(kind: str) -> None:
     """Everything slow that all machines need, once."""
     if kind == "nspawn":
         sandbox.prepare()
-    elif not shutil.which("vagrant"):
+        return
+    if not shutil.which("vagrant"):
         raise RuntimeError("vagrant is not installed: `make test-vagrant` installs it, and what its machines need")
+    # What Vagrant keeps for a user must be the same for all commands, and tests give each its own HOME.
+    os.environ.setdefault("VAGRANT_HOME", str(Path.home() / ".vagrant.d"))
 
 
 @contextlib.contextmanager
@@ -86,7 +94,7 @@ def standing(kind: str, name: str, image: Image, disk_mb: int | None = None) -> 
 
 @dataclass(frozen=True)
 class Nspawn(Machine):
-    """A sandbox: its name alone says how to reach it."""
+    """A sandbox. deploykit finds the way there by its name alone, whoever asks."""
 
     def run(
         self, *argv: str, stdin: bytes = b"", check: bool = True, user: str = "root", seconds: float | None = None
@@ -206,7 +214,7 @@ def _image(image: Image) -> str:
 class Vagrant(Machine):
     """The machine web1 of a Vagrantfile."""
 
-    folder: Folder | None = None
+    folder: Folder
 
     def run(
         self, *argv: str, stdin: bytes = b"", check: bool = True, user: str = "root", seconds: float | None = None
@@ -232,7 +240,6 @@ class Vagrant(Machine):
         return done
 
     def reboot(self) -> None:
-        assert self.folder is not None
         self.folder.vagrant("reload", "web1")
         self.booted()
 
@@ -260,10 +267,8 @@ def provisioned(folder: Folder, name: str) -> Vagrant:
     known = " ".join(addresses).split()
     address = next((each for each in known if each.startswith(f"{folder.network}.")), known[0])
     identity.with_name("known_hosts").write_text(f"{address} {key}\n")
-    place = json.dumps(str(folder.path))
-    table = f'[hosts.{name}]\nvagrant = {{ folder = {place}, machine = "web1" }}\n'
-    # What Vagrant keeps for a user must be the same for all commands, and tests give each its own HOME.
-    env = {"VAGRANT_HOME": os.environ.get("VAGRANT_HOME", str(Path.home() / ".vagrant.d"))}
-    found = Vagrant(name, address, identity, key, table, env, folder)
+    # By its address, as any other machine: to ask Vagrant at each command is what test_vagrant does, and slow.
+    table = f'[hosts.{name}]\naddress = "{address}"\nuser = "deploy"\n'
+    found = Vagrant(name, address, identity, key, table, folder)
     found.booted()
     return found

@@ -22,7 +22,7 @@ from typing import Any
 from deploykit.sandbox import Image
 
 from . import conftest, machines
-from .machines import REPOSITORY, Machine
+from .machines import REPOSITORY, Machine, Nspawn
 
 MEMORIES = "memories.example"
 LINKS = "links.example"
@@ -175,6 +175,13 @@ class Project:
 
     def __post_init__(self) -> None:
         (self.folder / "fabfile.py").write_text("from deploykit.tasks import *\n")
+        if self.host and not isinstance(self.host.machine, Nspawn):
+            self.host.machine.admit(self.home)
+
+    @property
+    def home(self) -> Path:
+        """The home of the user who types the commands."""
+        return self.folder.parent / f"{self.folder.name}-home"
 
     def example(self, *names: str) -> None:
         """Copies of the repository's own examples."""
@@ -206,10 +213,13 @@ class Project:
 
     def command(self, *arguments: str) -> tuple[list[str], dict[str, str]]:
         """The argument list and environment of `fab ...`: nothing of this machine's user is in it."""
-        home = self.folder.parent / f"{self.folder.name}-home"
+        home = self.home
         home.mkdir(exist_ok=True)
-        kept = {name: os.environ[name] for name in ("PATH", "LANG", "USER", "PYTHONPATH") if name in os.environ}
-        kept |= self.host.machine.env if self.host else {}
+        kept = {
+            name: os.environ[name]
+            for name in ("PATH", "LANG", "USER", "PYTHONPATH", "VAGRANT_HOME")
+            if name in os.environ
+        }
         env = {**kept, "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
         return [sys.executable, "-m", "fabric", *arguments], env
 

@@ -8,7 +8,6 @@ import os
 import pty
 import re
 import select
-import shutil
 import socket
 import subprocess
 import threading
@@ -33,14 +32,9 @@ class Typed(Project):
 
     @property
     def ssh(self) -> Path:
-        place = self.folder.parent / f"{self.folder.name}-home/.ssh"
+        place = self.home / ".ssh"
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         return place
-
-    def trust(self, box: Machine) -> None:
-        """The key that opens it and the host's own are this user's and known to them."""
-        shutil.copy(box.identity, self.ssh / "id_ed25519")
-        (self.ssh / "known_hosts").write_text(f"{box.address} {box.host_key}\n")
 
     def typing(self, *arguments: str, answers: dict[str, str]) -> Ran:
         """`fab ...` on a terminal, where each question that comes is answered once."""
@@ -177,7 +171,7 @@ def box(prepared: None) -> Iterator[Machine]:
 def known(box: Machine, tmp_path: Path) -> Typed:
     """A project with that host by its address, its key known, and a key that opens it."""
     made = project(tmp_path / "p", Host(box), f'[hosts.web1]\naddress = "{box.address}"\nuser = "root"')
-    made.trust(box)
+    box.admit(made.home)
     return made
 
 
