@@ -9,7 +9,7 @@ APT := $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive 
 export DEPLOYKIT_TEST_PREFIX ?= t
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-fast test-hosts test-vagrant test-vagrant-job lint bench clean
+.PHONY: help demo demo-down test test-fast test-hosts test-vagrant test-vagrant-job lint bench bench-full clean
 
 help: ## Show what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -58,8 +58,11 @@ test-vagrant-job: $(VENV)/.developed ## The main job on one Vagrant machine, in 
 test-vagrant: $(VENV)/.developed ## All tests of test-hosts, on Vagrant machines in Docker
 	$(SUDO) vagrant/with-docker $(BIN)/pytest tests/hosts --hosts=vagrant -n 2 --dist loadfile --durations 15
 
-bench: $(VENV)/.developed ## Measure: writes benchmarks/RESULTS.md (about 12 minutes)
+bench: $(VENV)/.developed ## Measure beside Ansible and pyinfra, in short (under 15 minutes): benchmarks/RESULTS.md
 	$(SUDO) $(BIN)/python benchmarks/run.py
+
+bench-full: $(VENV)/.developed ## Measure everything (about 75 minutes)
+	$(SUDO) $(BIN)/python benchmarks/run.py --full
 
 clean: ## Remove what was made here
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -94,10 +94,10 @@ class Session:
         """Plans or applies the project on this host. `only` names the apps whose code is meant."""
         outcome = Outcome(self._entry.name)
         # What can be wrong with the file and the sources is found before a connection is opened.
-        self._trees = sources(self._project, self._entry)
+        self._trees.update(sources(self._project, self._entry))
         host = self._host()
         with contextlib.closing(self._ssh):
-            opened = _begun(self._ssh.open)  # the handshake takes as long as the rendering
+            opened = _begun(self._reach)  # meanwhile the manifest is made
             facts = self._known_facts()
             manifest = None
             if facts is not None:
@@ -132,6 +132,10 @@ class Session:
                     return outcome
         raise DeploykitError("the host says of itself something else each time", f"host {self._entry.name}")
 
+    def _reach(self) -> None:
+        self._ssh.open()
+        self._agent().begin()
+
     def ask(self, request: Event) -> Outcome:
         """Any other request."""
         outcome = Outcome(self._entry.name)
@@ -141,10 +145,13 @@ class Session:
                 self._take(event, outcome)
         return outcome
 
-    def _events(self, request: Event) -> Iterator[Event]:
+    def _agent(self) -> Remote:
         if self._remote is None:  # one for all requests, so that a password is asked for once
             self._remote = Remote(self._entry.name, self._ssh, self._bundle, self._show.password, self._trees)
-        yield from self._remote.events({"who": _who(), **request})
+        return self._remote
+
+    def _events(self, request: Event) -> Iterator[Event]:
+        yield from self._agent().events({"who": _who(), **request})
 
     def _take(self, event: Event, outcome: Outcome) -> None:
         kind = event["event"]

@@ -96,14 +96,20 @@ class Remote:
         self._ask = password
         self._password: str | None = None
         self._trees = trees
+        self._waiting: Exchange | None = None
+
+    def begin(self) -> None:
+        """Starts the agent, if it is there, for the request that will come: it is made ready meanwhile."""
+        self._waiting = self._transport.exec(self._command())
+
+    def _command(self) -> str:
+        place = f"{FOLDER}/{self._bundle.sha}"
+        return f"test -d {place} || exit {_ABSENT}; exec {self._become()}python3 -IS {place}"
 
     def events(self, request: Event) -> Iterator[Event]:
         """Sends a request and yields what the agent says. Raises DeploykitError when there is no agent to be had."""
         line = json.dumps(request, separators=(",", ":")).encode() + b"\n"
-        place = f"{FOLDER}/{self._bundle.sha}"
-        become = self._become()
-        run = f"test -d {place} || exit {_ABSENT}; exec {become}python3 -IS {place}"
-        status, error = yield from self._converse(run, line)
+        status, error = yield from self._converse(self._command(), line)
         if status == _ABSENT:
             bootstrap = shlex.join(["sh", "-c", _BOOTSTRAP, _INSTALL, self._bundle.sha, str(len(self._bundle.data))])
             status, error = yield from self._converse(f"exec {self._become()}{bootstrap}", self._bundle.data + line)
@@ -117,7 +123,8 @@ class Remote:
         return "sudo -n " if self._password is None else "sudo -k -S -p '' "
 
     def _converse(self, command: str, data: bytes) -> Generator[Event, None, tuple[int, str]]:
-        exchange = self._transport.exec(command)
+        begun, self._waiting = self._waiting, None
+        exchange = begun or self._transport.exec(command)
         noise: list[str] = []  # a login script that prints, a key that may only run a command of its own
         if self._password is not None and "sudo -k -S" in command:
             data = self._password.encode() + b"\n" + data
