@@ -14,6 +14,7 @@ Times are those of the whole process, from fork to exit, as a person waits for i
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -66,6 +67,7 @@ def main() -> None:
     if arguments.fresh:
         arguments.results.unlink(missing_ok=True)
     wishes, others, repeats = _wanted(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))  # hosts are thrown away then, too
     sandbox.prepare(lambda text: print(text, flush=True))
     if any(name in PEERS for wish in wishes for name in wish.tools):
         install()
