@@ -17,6 +17,7 @@ from deploykit.transport import Exchange, Transport
 FOLDER = "/var/lib/deploykit/agent"
 _ABSENT, _NO_PYTHON, _OLD_PYTHON = 97, 96, 95
 _FRAME = 1 << 18
+_LONG = 1 << 14  # bytes from which on a message is compressed: it fits into the first packets of a connection till then
 
 Event = dict[str, Any]
 
@@ -84,6 +85,15 @@ _WRONG_PASSWORD = (
 )
 
 
+def _message(message: Event) -> bytes:
+    """As `agent/wire.py` receives it."""
+    line = json.dumps(message, separators=(",", ":")).encode() + b"\n"
+    if len(line) < _LONG:
+        return line
+    packed = zlib.compress(line, 1)
+    return b'{"zlib":%d}\n' % len(packed) + packed
+
+
 class Remote:
     """The agent on one host. `password` asks the person for sudo's password, once, when sudo wants one."""
 
@@ -108,7 +118,7 @@ class Remote:
 
     def events(self, request: Event) -> Iterator[Event]:
         """Sends a request and yields what the agent says. Raises DeploykitError when there is no agent to be had."""
-        line = json.dumps(request, separators=(",", ":")).encode() + b"\n"
+        line = _message(request)
         status, error = yield from self._converse(self._command(), line)
         if status == _ABSENT:
             bootstrap = shlex.join(["sh", "-c", _BOOTSTRAP, _INSTALL, self._bundle.sha, str(len(self._bundle.data))])
@@ -158,7 +168,7 @@ class Remote:
 
     @staticmethod
     def _answer(exchange: Exchange, message: Event) -> None:
-        exchange.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+        exchange.write(_message(message))
 
     @staticmethod
     def _send(exchange: Exchange, tree: Tree, shas: list[str]) -> None:
