@@ -332,9 +332,9 @@ def recovered(project: Project, check: Callable[[], None] = lambda: None) -> Non
 @pytest.mark.parametrize(
     ("text", "pause"),
     [
+        ('"event":"changing"', 1.0),  # uv is fetched meanwhile
         ('"name":"virtualenv"', 0.05),
         ('"event":"changing"', 0.0),
-        ('"key":"uv"', 0.5),
         ('"action"', 0.0),
         ('"name":"migrate"', 0.4),
         ('"name":"start"', 0.3),
