@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 from . import store
 from .errors import SandboxError
-from .outer import call
+from .outer import call, environment
 
 BRIDGE = "dk0"
 _TABLE = "deploykit_sandbox"
@@ -60,6 +62,25 @@ def ensure() -> None:
     if forward.read_text(encoding="ascii").strip() != "1":
         forward.write_text("1", encoding="ascii")
     call(["nft", "-f", "-"], "sandbox network", _TODO, stdin=_RULES.format(network=f"{_prefix()}.0/24").encode())
+    _pass_docker(True)
+
+
+def _pass_docker(wanted: bool) -> None:
+    """Docker may let nothing through that is not its own, and asks for exceptions in this chain.
+
+    https://docs.docker.com/engine/network/packet-filtering-firewalls/
+    """
+    iptables = shutil.which("iptables", path=environment()["PATH"])
+
+    def ask(*words: str) -> bool:
+        return subprocess.run([str(iptables), "-w", *words], capture_output=True, check=False).returncode == 0
+
+    if iptables is None or not ask("-n", "-L", "DOCKER-USER"):
+        return
+    for direction in ("-i", "-o"):
+        rule = ("DOCKER-USER", direction, BRIDGE, "-j", "ACCEPT")
+        if ask("-C", *rule) != wanted:
+            _run(iptables, "-w", "-I" if wanted else "-D", *rule)
 
 
 def release() -> None:
@@ -73,6 +94,7 @@ def release() -> None:
         _run("ip", "link", "delete", BRIDGE)
     if _TABLE in _run("nft", "list", "tables"):
         _run("nft", "delete", "table", "ip", _TABLE)
+    _pass_docker(False)
 
 
 def veth(octet: int) -> Path:

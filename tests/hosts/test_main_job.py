@@ -16,7 +16,7 @@ import pytest
 from deploykit.sandbox import BASE
 
 from . import tiny
-from .site import LINKS, MEMORIES, READER, REPOSITORY, TITLES, Host, Project, standing
+from .site import LINKS, MEMORIES, READER, REPOSITORY, TITLES, Host, Project, eventually, standing
 
 WITH_ENV = "/usr/local/lib/deploykit/with-env"
 
@@ -209,6 +209,8 @@ def test_reader_uses_sqlite_and_whitenoise(host: Host) -> None:
 
 def test_a_second_deploy_does_nothing_in_one_exec(site: Project, host: Host) -> None:
     host.sh("printf 'LogLevel VERBOSE\\n' > /etc/ssh/sshd_config.d/verbose.conf && systemctl reload ssh")
+    # On a reload sshd closes its port, and opens it again as a new program.
+    assert eventually(lambda: host.run("true", check=False).returncode == 0, 10)
     host.sh("touch /root/before && logger -t marker begin")
     time.sleep(0.1)
     again = site.fab("deploy")

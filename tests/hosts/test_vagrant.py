@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
 
+from deploykit import sandbox
 from deploykit.sandbox import BASE
 
 from . import conftest, machines, tiny
@@ -135,3 +137,31 @@ def test_destroy(job: Job) -> None:
     assert "version 1" not in job.host.curl(TINY).text
     ran = job.project.fab("plan", "--host", "web1")
     assert ran.status == 1 and "the Vagrant machine web1 is not running" in ran.stderr, ran.text
+
+
+@pytest.fixture
+def closed(prepared: None) -> Iterator[Callable[..., str]]:
+    """Docker as it usually is: it lets nothing through that is not its own. Call it to ask iptables."""
+    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+    program = shutil.which("iptables", path=path)
+    if program is None or os.environ.get("VAGRANT_DEFAULT_PROVIDER", "docker") != "docker":
+        pytest.skip("no Docker here")
+
+    def iptables(*words: str) -> str:
+        return subprocess.run([program, "-w", *words], capture_output=True, text=True, check=True).stdout
+
+    policy = iptables("-S", "FORWARD").split()[2]
+    iptables("-P", "FORWARD", "DROP")
+    yield iptables
+    iptables("-P", "FORWARD", policy)
+
+
+def test_a_sandbox_beside_docker_reaches_out(closed: Callable[..., str]) -> None:
+    name = conftest.unique("beside")
+    try:
+        sandbox.up(name)
+        sandbox.run(name, "apt-get", "-o", "APT::Update::Error-Mode=any", "update", seconds=60)
+    finally:
+        sandbox.down(name)
+    if not sandbox.every():
+        assert "dk0" not in closed("-S", "DOCKER-USER")
