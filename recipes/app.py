@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import unquote, urlsplit
 
 from deploykit.agent.deployment import SLOTS, Deployment, Health, Venv
 from deploykit.agent.envfile import EnvFile
-from deploykit.agent.resource import Failed, HostSecret, Note, Render, Resource, Secret
+from deploykit.agent.resource import HostSecret, Joined, Note, Render, Resource, Secret
 from deploykit.agent.resources import Directory, File
 from deploykit.agent.values import REFERENCE, App, Facts, Host, Value
 from deploykit.recipes.python import UV, UV_ENVIRONMENT
@@ -155,7 +156,7 @@ def environment(app: App, release: str) -> dict[str, Value]:
     if app.redis is not None:
         found["REDIS_URL"] = names["redis.url"]
     for name, value in app.env.items():
-        found[name] = _replaced(value, names, app, name) if isinstance(value, str) else value
+        found[name] = replaced(value, names) if isinstance(value, str) else value
     found["DEPLOYKIT_RELEASE"] = release  # by this a web process proves which release it is
     return found
 
@@ -223,24 +224,17 @@ def _database(app: App) -> dict[str, Value]:
     return {}
 
 
-def _replaced(text: str, names: Mapping[str, Value], app: App, variable: str) -> Value:
-    secret = False
-
-    def value(name: str) -> str:
-        nonlocal secret
-        found = names.get(name)
-        if isinstance(found, Secret):
-            secret = True
-            return found.reveal()
-        if isinstance(found, str):
-            return found
-        raise Failed(
-            f"${{{name}}} in {variable} of app {app.name} is known to the host only",
-            todo="use it alone as the variable's value, not inside a longer text",
-        )
-
-    whole = REFERENCE.fullmatch(text)
-    if whole and whole["name"] is not None and isinstance(names.get(whole["name"]), HostSecret):
-        return names[whole["name"]]
-    done = REFERENCE.sub(lambda found: "${" if found["name"] is None else value(found["name"]), text)
-    return Secret(done) if secret else done
+def replaced(text: str, names: Mapping[str, Value], pattern: re.Pattern[str] = REFERENCE) -> Value:
+    """`text` with its references replaced: plain text if it can be, else what hides itself."""
+    parts: list[str | Secret | HostSecret] = []
+    at = 0
+    for found in pattern.finditer(text):
+        parts.append(text[at : found.start()])
+        at = found.end()
+        value: Value = "${" if found["name"] is None else names[found["name"]]
+        parts += value.parts if isinstance(value, Joined) else (value,)
+    parts = [part for part in (*parts, text[at:]) if part != ""]
+    if any(isinstance(part, HostSecret) for part in parts):
+        return parts[0] if len(parts) == 1 else Joined(tuple(parts))
+    done = "".join(part.reveal() if isinstance(part, Secret) else str(part) for part in parts)
+    return Secret(done) if any(isinstance(part, Secret) for part in parts) else done

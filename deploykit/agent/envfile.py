@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploykit.agent import store
-from deploykit.agent.resource import HostSecret, Resource, Secret, State
+from deploykit.agent.resource import HostSecret, Joined, Resource, Secret, State
 from deploykit.agent.resources import File
 
 HEADER = "# Written by deploykit; changes made here are undone by the next deploy.\n"
@@ -23,7 +23,7 @@ class EnvFile(Resource):
     """`variables` are (name, value) pairs. Root writes, the app's group reads, nobody else."""
 
     path: str
-    variables: tuple[tuple[str, str | Secret | HostSecret], ...]
+    variables: tuple[tuple[str, str | Secret | HostSecret | Joined], ...]
 
     @property
     def key(self) -> str:
@@ -31,15 +31,7 @@ class EnvFile(Resource):
 
     def values(self, *, make: bool) -> dict[str, str]:
         """Every variable in the clear. With `make`, secrets that the host shall invent are made now."""
-        return {name: self._value(value, make) for name, value in self.variables}
-
-    def _value(self, value: str | Secret | HostSecret, make: bool) -> str:
-        if isinstance(value, HostSecret):
-            if make:
-                return store.ensure(self.app, value).reveal()
-            found = store.look(self.app, value)
-            return found.reveal() if found else "(made on the host at deploy)"
-        return value.reveal() if isinstance(value, Secret) else value
+        return {name: plain(self.app, value, make=make) for name, value in self.variables}
 
     def _file(self, make: bool) -> File:
         lines = [f"export {name}={shlex.quote(value)}\n" for name, value in self.values(make=make).items()]
@@ -66,6 +58,18 @@ class EnvFile(Resource):
 
     def remove(self) -> None:
         Path(self.path).unlink(missing_ok=True)
+
+
+def plain(app: str, value: str | Secret | HostSecret | Joined, *, make: bool) -> str:
+    """A value in the clear. With `make`, a secret that the host shall invent is made now. Raises Failed."""
+    if isinstance(value, Joined):
+        return "".join(plain(app, each, make=make) for each in value.parts)
+    if isinstance(value, HostSecret):
+        if make:
+            return store.ensure(app, value).reveal()
+        found = store.look(app, value)
+        return found.reveal() if found else "(made on the host at deploy)"
+    return value.reveal() if isinstance(value, Secret) else value
 
 
 def read(path: str) -> dict[str, Secret]:

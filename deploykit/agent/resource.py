@@ -26,7 +26,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from deploykit.agent.secret import HostSecret, Secret
+from deploykit.agent.secret import HostSecret, Joined, Secret
 
 #: One aspect of a resource: a number, a text, a secret, a flag, or a tuple of them.
 Aspect = str | int | bool | None | Secret | tuple[str, ...]
@@ -188,6 +188,7 @@ __all__ = [
     "Conflict",
     "Failed",
     "HostSecret",
+    "Joined",
     "NotYet",
     "Note",
     "Render",

@@ -51,3 +51,13 @@ class HostSecret:
 
     name: str
     make: int = 0
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A text of which parts are known to the host only, such as a URL with a password that the host invented."""
+
+    parts: tuple[str | Secret | HostSecret, ...]
+
+    def __str__(self) -> str:
+        return "(secret)"

@@ -10,14 +10,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from deploykit.agent.secret import HostSecret, Secret
+from deploykit.agent.secret import HostSecret, Joined, Secret
 
-#: A value of an app's environment: literal, secret of the user's, or secret that only the host knows.
-Value = str | Secret | HostSecret
+#: A value of an app's environment: literal, secret of the user's, secret that only the host knows, or a text with such.
+Value = str | Secret | HostSecret | Joined
 
 #: What is replaced in the *literal* values of an environment (never in secrets): `${database.host}` by its value,
 #: `$${` by `${`. The names are checked against `deploykit.config.references` before they come here.
 REFERENCE = re.compile(r"\$\$\{|\$\{(?P<name>[^}]*)\}")
+
+#: The same in commands, where `${HOME}` is the shell's: ours have a dot in them, which no variable's name has.
+COMMAND_REFERENCE = re.compile(r"\$\{(?P<name>[a-z][a-z0-9_]*\.[a-z_]+)\}")
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,30 @@ class Database:
     kind: str = "postgres"
     name: str = ""  # the app's name with "-" as "_" unless the user says otherwise; role and database
     url: Secret | HostSecret | None = None  # kind "url": somebody else's server
+    extensions: tuple[str, ...] = ()  # of PostgreSQL, by name
+    settings: tuple[tuple[str, str], ...] = ()  # of the PostgreSQL database, as it takes them
 
 
 @dataclass(frozen=True)
 class Redis:
-    """One Redis instance of the app's own. Memory in MiB, 0: sized from the host's RAM."""
+    """One Redis instance of the app's own. Memory in MiB, 0: sized from the host's RAM. `port` 0: a socket only."""
 
     memory: int = 0
+    port: int = 0
+
+
+@dataclass(frozen=True)
+class Service:
+    """A cache or broker of the app's own. `kind` is "redis", "memcached" or "rabbitmq"; memory in MiB, 0: sized.
+
+    `persistent`: Redis as a broker, kept on disk and never evicting. `port`: of the loopback, 0 is a socket only.
+    """
+
+    name: str
+    kind: str
+    memory: int = 0
+    persistent: bool = False
+    port: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,6 +88,118 @@ class Web:
     threads: int = 2
     timeout: int = 30
     max_body: int = 20
+    server: str = "gunicorn"  # "gunicorn", "uvicorn" or "daphne"
+    args: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Process:
+    """A further process. `command` may hold `${...}`; with `web` it is a server for `paths` and has no command.
+
+    Times in seconds. `folder` is relative to the source, None is the folder of manage.py.
+    """
+
+    name: str
+    command: str = ""
+    count: int = 1
+    folder: str | None = None
+    once: bool = False
+    signal: str = "TERM"
+    stop: int = 60
+    steady: int = 5
+    paths: tuple[str, ...] = ()
+    web: Web | None = None
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A command by the clock. `at` is a calendar expression of systemd; `timeout` in seconds, 0 is none."""
+
+    name: str
+    command: str
+    at: str
+    catch_up: bool = False
+    timeout: int = 0
+    folder: str | None = None
+
+
+#: The steps of a deploy at which commands of the user's run, in their order.
+STEPS = (
+    "after_checkout",
+    "after_install",
+    "before_collectstatic",
+    "after_collectstatic",
+    "before_migrate",
+    "after_migrate",
+    "first_deploy",
+)
+
+
+@dataclass(frozen=True)
+class Build:
+    """How a release is built. `hooks` are (step, command) pairs; None for collectstatic or migrate: it is not run."""
+
+    hooks: tuple[tuple[str, str], ...] = ()
+    collectstatic: tuple[str, ...] | None = ()
+    migrate: tuple[str, ...] | None = ()
+    persist: tuple[str, ...] = ()  # paths relative to the source; a folder's ends with "/"
+
+    def commands(self, step: str) -> tuple[str, ...]:
+        """The commands of one step, in order."""
+        return tuple(command for name, command in self.hooks if name == step)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A question to a release. `json` are (keys with dots between, value as JSON) pairs. Timeout in seconds.
+
+    `statuses` () is 200 to 399; `host` and `scheme` "" are the site's own. With `command` it is that, and no request.
+    """
+
+    path: str = ""
+    host: str = ""
+    scheme: str = ""
+    statuses: tuple[int, ...] = ()
+    text: str = ""
+    json: tuple[tuple[str, str], ...] = ()
+    asset: bool = False
+    websocket: bool = False
+    command: str = ""
+    timeout: int = 10
+
+
+@dataclass(frozen=True)
+class ConfigFile:
+    """A configuration file outside the release: its name, the project's template, whether Python may import it."""
+
+    name: str
+    template: str
+    pythonpath: bool = False
+
+
+@dataclass(frozen=True)
+class Location:
+    """What nginx does at one URL path. `folders` are relative to the source; `max_body` in MiB, 0: as the site."""
+
+    url: str
+    folders: tuple[str, ...] = ()
+    process: str = ""
+    max_body: int = 0
+    timeout: int = 0
+    headers: tuple[tuple[str, str], ...] = ()
+    snippet: str = ""
+
+
+@dataclass(frozen=True)
+class Site:
+    """More of an app's site: (name, value) headers, (path, target) redirects, (user, password) pairs."""
+
+    locations: tuple[Location, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
+    redirects: tuple[tuple[str, str], ...] = ()
+    users: tuple[tuple[str, Secret | HostSecret], ...] = ()
+    proxies: tuple[str, ...] = ()
+    snippet: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,6 +216,13 @@ class Python:
     digest: str = ""
     requires: str = ""  # requires-python of its pyproject.toml
     plain: bool = False  # it asks for nothing but versions from the default index (no option, URL, path or hash)
+    packages: tuple[str, ...] = ()  # requirements beside those of the files
+    constraints: tuple[str, ...] = ()  # files, relative to the source
+    extras: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    index: str = ""
+    extra_indexes: tuple[str, ...] = ()
+    install: tuple[str, ...] = ()  # commands instead of all of that (kind "commands")
 
 
 @dataclass(frozen=True)
@@ -124,6 +263,14 @@ class App:
     nginx: bool = True  # False: the tour's simplest server, gunicorn on `port` with WhiteNoise
     port: int = 0  # only with nginx = False
     keep: int = 5  # releases kept
+    services: tuple[Service, ...] = ()  # beside `redis`
+    processes: tuple[Process, ...] = ()
+    schedule: tuple[Schedule, ...] = ()
+    build: Build = Build()
+    checks: tuple[Check, ...] = ()
+    files: tuple[ConfigFile, ...] = ()
+    site: Site = Site()
+    apt: tuple[str, ...] = ()
 
     @property
     def user(self) -> str:

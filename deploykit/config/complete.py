@@ -75,7 +75,14 @@ class _App:
             self.python(found)
         if self.problems:
             raise ConfigError(self.problems)
-        database = values.Database(entry.database.kind, entry.database.name, _secret(entry.database.url))
+        database = values.Database(
+            entry.database.kind,
+            entry.database.name,
+            _secret(entry.database.url),
+            entry.database.extensions,
+            entry.database.settings,
+        )
+        users = tuple((name, _password(value)) for name, value in entry.users.items())
         media = entry.media if entry.media is not None else found.media
         static = self.served("static", True if entry.static is None else entry.static, found.static_url)
         return values.App(
@@ -86,7 +93,7 @@ class _App:
             redirects=entry.redirects,
             python=python,
             database=database,
-            redis=None if entry.redis is None else values.Redis(entry.redis),
+            redis=entry.redis,
             static=static,
             media=self.served("media", media, found.media_url),
             web=web,
@@ -96,6 +103,14 @@ class _App:
             nginx=entry.nginx,
             port=entry.port,
             keep=entry.keep,
+            services=entry.services,
+            processes=entry.processes,
+            schedule=entry.schedule,
+            build=entry.build,
+            checks=entry.checks,
+            files=entry.files,
+            site=replace(entry.site, users=users),
+            apt=entry.installed.apt,
         )
 
     def missing(self, key: str, what: str, allowed: str) -> None:
@@ -141,4 +156,9 @@ def _value(value: Wanted) -> values.Value:
 
 def _secret(value: Wanted | None) -> Secret | HostSecret | None:
     assert value is None or isinstance(value, Secret | HostSecret), "complete() is called with what resolve() returned"
+    return value
+
+
+def _password(value: Wanted) -> Secret | HostSecret:
+    assert isinstance(value, Secret | HostSecret), "complete() is called with what resolve() returned"
     return value

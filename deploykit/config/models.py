@@ -8,116 +8,54 @@ from __future__ import annotations
 
 # ruff: noqa: RUF009 (`key` makes a dataclass field; the linter knows only `field` by name)
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
+
+from deploykit.config.keys import key
+from deploykit.config.parts import (
+    CheckTable,
+    DatabaseTable,
+    FileTable,
+    FromCommand,
+    FromEnv,
+    FromHost,
+    Git,
+    HooksTable,
+    LocationTable,
+    NginxTable,
+    ProcessTable,
+    RedisTable,
+    ScheduleTable,
+    ServiceTable,
+    TlsTable,
+    WebTable,
+)
+
+__all__ = [
+    "AppTable",
+    "CheckTable",
+    "DatabaseTable",
+    "Document",
+    "FileTable",
+    "FromCommand",
+    "FromEnv",
+    "FromHost",
+    "Git",
+    "HooksTable",
+    "HostTable",
+    "LocationTable",
+    "NginxTable",
+    "ProcessTable",
+    "RedisTable",
+    "ScheduleTable",
+    "ServiceTable",
+    "TlsTable",
+    "VagrantTable",
+    "WebTable",
+    "key",
+]
 
 Role = Literal["web", "database", "cache"]
-
-
-def key(
-    description: str,
-    allowed: str,
-    default: Any = MISSING,
-    *,
-    ge: int | None = None,
-    le: int | None = None,
-    example: str = "",
-    pattern: str = "",
-) -> Any:
-    """One key of a table.
-
-    `allowed` says in words what the value may be, `ge` and `le` bound a number, `example` is TOML for the
-    reference, `pattern` is for editors only: the rules themselves say it in words.
-    """
-    metadata: dict[str, Any] = {"description": description, "allowed": allowed, "example": example}
-    if ge is not None:
-        metadata["ge"] = ge
-    if le is not None:
-        metadata["le"] = le
-    if pattern:
-        metadata["json_schema_extra"] = {"pattern": pattern}
-    if isinstance(default, dict):
-        return field(default_factory=dict, metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
-@dataclass(frozen=True)
-class FromHost:
-    """A value that lives in the host's own secret store and never leaves the host."""
-
-    secret: str = key("The secret's name in the host's store.", "a name such as STRIPE_KEY", example='"STRIPE_KEY"')
-
-
-@dataclass(frozen=True)
-class FromEnv:
-    """A value from your own environment, read when you run a command."""
-
-    env: str = key("The variable's name on your machine.", "a name such as STRIPE_KEY", example='"STRIPE_KEY"')
-
-
-@dataclass(frozen=True)
-class FromCommand:
-    """A value that a command on your machine prints. No shell runs it: words are split as a shell would."""
-
-    command: str = key(
-        "The command. It runs in the folder of deploykit.toml; one final line break is cut off.",
-        'a command such as "pass show blog/stripe"',
-        example='"pass show blog/stripe"',
-    )
-
-
-@dataclass(frozen=True)
-class Git:
-    """A git repository as the source of an app."""
-
-    git: str = key("The repository's URL.", "a URL that git clones from", example='"https://example.com/blog.git"')
-    ref: str = key("Branch, tag or commit.", "a branch, tag or commit", "HEAD", example='"main"')
-
-
-@dataclass(frozen=True)
-class DatabaseTable:
-    """The database, when its kind alone does not say enough."""
-
-    kind: Literal["postgres", "sqlite", "none"] = key("The kind.", '"postgres", "sqlite" or "none"', "postgres")
-    name: str = key(
-        "Name of the PostgreSQL database and role. Without it: the app's name with `_` for `-`.",
-        "lower-case letters, digits and _, at most 63, not beginning with a digit",
-        "",
-        example='"blog"',
-        pattern="^[a-z_][a-z0-9_]{0,62}$",
-    )
-
-
-@dataclass(frozen=True)
-class RedisTable:
-    """The app's own Redis, with a limit of its own."""
-
-    memory: int = key("Limit in MiB; 0: sized from the host's memory.", "a number of MiB", 0, ge=0, le=1048576)
-
-
-@dataclass(frozen=True)
-class TlsTable:
-    """A certificate that is on the host already."""
-
-    certificate: str = key("Path of the certificate chain on the host (PEM).", "an absolute path")
-    key: str = key("Path of the private key on the host (PEM).", "an absolute path")
-
-
-@dataclass(frozen=True)
-class WebTable:
-    """The processes that answer requests."""
-
-    workers: int = key("Number of processes; 0: sized from the host.", "a number from 0 to 256", 0, ge=0, le=256)
-    threads: int = key("Threads in each process.", "a number from 1 to 256", 2, ge=1, le=256)
-    timeout: int = key("Seconds that one request may take.", "a number of seconds, 1 to 3600", 30, ge=1, le=3600)
-    max_body: int | str = key(
-        "The largest request body: MiB as a number, or text with k, m or g.",
-        'MiB as a number, or text such as "20m" or "1g"',
-        20,
-        ge=1,
-        le=1048576,
-        example='"20m"',
-    )
 
 
 @dataclass(frozen=True)
@@ -214,6 +152,43 @@ class AppTable:
         None,
         example='"requirements.txt"',
     )
+    packages: tuple[str, ...] = key(
+        "Further packages, beside what the requirements say.",
+        "a list of requirements",
+        (),
+        example='["sentry-sdk", "psycopg[binary]"]',
+    )
+    constraints: tuple[str, ...] = key(
+        "Constraints files, relative to the source.", "a list of files", (), example='["constraints.txt"]'
+    )
+    extras: tuple[str, ...] = key(
+        "Extras of the project's own pyproject.toml.", "a list of names", (), example='["production"]'
+    )
+    groups: tuple[str, ...] = key(
+        "Dependency groups of pyproject.toml (PEP 735; Poetry's groups).",
+        "a list of names",
+        (),
+        example='["production"]',
+    )
+    index: str = key(
+        "The package index, instead of PyPI and of what the requirements say.",
+        "a URL",
+        "",
+        example='"https://pypi.example/simple/"',
+    )
+    extra_indexes: tuple[str, ...] = key("Package indexes beside that one.", "a list of URLs", ())
+    install: str | tuple[str, ...] = key(
+        "Commands that fill the virtualenv, instead of requirements; the virtualenv is active.",
+        "a command or a list of them",
+        (),
+        example='["uv pip install -r deps.txt"]',
+    )
+    apt: tuple[str, ...] = key(
+        "Packages of the system that the app needs: libraries, compilers, Node.",
+        "a list of package names",
+        (),
+        example='["libmagic1", "npm"]',
+    )
     settings: str | None = key(
         "The settings module. Found by itself.",
         'a module such as "config.settings"',
@@ -240,7 +215,20 @@ class AppTable:
         example='"postgres"',
     )
     redis: bool | RedisTable = key(
-        "Whether the app has a Redis of its own.", "true, false or { memory = 64 }", False, example="true"
+        "Whether the app has a Redis of its own, as a cache.", "true, false or { memory = 64 }", False, example="true"
+    )
+    cache: Literal["redis", "memcached"] | None = key(
+        "A cache of its own: short for [apps.NAME.services.cache], `${cache.url}`, CACHE_URL.",
+        '"redis" or "memcached"',
+        None,
+        example='"redis"',
+    )
+    broker: Literal["redis", "rabbitmq"] | None = key(
+        "A broker of its own, which keeps what it is given: short for [apps.NAME.services.broker], `${broker.url}`, "
+        "BROKER_URL.",
+        '"redis" or "rabbitmq"',
+        None,
+        example='"redis"',
     )
     static: str | bool | None = key(
         "URL under which nginx serves the static files; false: it does not. Found in the settings' STATIC_URL.",
@@ -267,9 +255,24 @@ class AppTable:
         (),
         example='["*.psd"]',
     )
-    nginx: bool = key(
-        "false: no nginx for this app; gunicorn listens on `port` itself.",
-        "true or false",
+    persist: tuple[str, ...] = key(
+        "Folders (with / at their end) and files of the source that outlive each release.",
+        "a list of paths inside the source",
+        (),
+        example='["uploads/", "config/local.json"]',
+    )
+    collectstatic: bool | str | tuple[str, ...] = key(
+        "false: collectstatic is not run; or its further arguments.",
+        "true, false, or arguments",
+        True,
+        example='["--ignore", "*.scss"]',
+    )
+    migrate: bool | str | tuple[str, ...] = key(
+        "false: migrate is not run; or its further arguments.", "true, false, or arguments", True
+    )
+    nginx: bool | NginxTable = key(
+        "false: no nginx for this app; its server listens on `port` itself. A table: more of its site.",
+        "true, false or a table",
         True,
         example="true",
     )
@@ -281,6 +284,21 @@ class AppTable:
         None,
     )
     web: WebTable = key("The processes that answer requests.", "a table", WebTable())
+    processes: Mapping[str, ProcessTable] = key(
+        "Further processes, by name: workers, schedulers, web servers for some paths.", "tables by name", {}
+    )
+    schedule: Mapping[str, ScheduleTable] = key("Commands that run by the clock, by name.", "tables by name", {})
+    services: Mapping[str, ServiceTable] = key("Caches and brokers of the app's own, by name.", "tables by name", {})
+    hooks: HooksTable = key("Commands at a deploy's steps.", "a table", HooksTable())
+    checks: tuple[CheckTable, ...] = key(
+        "What a release must answer well before it goes live, and after.", "a list of tables", ()
+    )
+    files: Mapping[str, str | FileTable] = key(
+        "Configuration files outside the release, by name, from templates of the project's.",
+        "a template, or a table",
+        {},
+        example='{ "local_settings.py" = { template = "blog/local.py.j2", pythonpath = true } }',
+    )
     env: Mapping[str, str | FromHost | FromEnv | FromCommand] = key(
         "The app's environment: literal text (which may hold ${database.host} and the like), a secret of the host's, "
         "a variable of your own environment, or a command's output.",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploykit.agent.secret import HostSecret, Secret
-from deploykit.agent.values import Tls, Web
+from deploykit.agent.values import Build, Check, ConfigFile, Process, Redis, Schedule, Service, Site, Tls, Web
 from deploykit.config.models import FromCommand, FromEnv
 from deploykit.errors import DeploykitError, Problem
 
@@ -47,6 +47,7 @@ class Source:
     folder: Path | None = None
     git: str = ""
     ref: str = ""
+    inside: str = ""  # the folder of the repository that is meant, "" is all of it
 
     def __str__(self) -> str:
         return f"{self.git} at {self.ref}" if self.git else str(self.folder)
@@ -59,6 +60,22 @@ class DatabaseEntry:
     kind: str
     name: str = ""
     url: Wanted | None = None
+    extensions: tuple[str, ...] = ()
+    settings: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Installed:
+    """What is installed beside the requirements, and from where; `commands` instead of all of it."""
+
+    packages: tuple[str, ...] = ()
+    constraints: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    index: str = ""
+    extra_indexes: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+    apt: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,7 +83,7 @@ class AppEntry:
     """An app as the file describes it; None means: find out from the source.
 
     `static` and `media`: None, False (nginx does not serve it), True, or a URL that begins and ends with "/".
-    `redis` is None (none) or its memory in MiB (0: sized from the host).
+    `redis` is None (none) or the cache. `users` (of the site) have passwords that may still have to be fetched.
     """
 
     name: str
@@ -81,7 +98,7 @@ class AppEntry:
     wsgi: str | None = None
     asgi: str | None = None
     database: DatabaseEntry = DatabaseEntry("postgres")
-    redis: int | None = None
+    redis: Redis | None = None
     static: str | bool | None = None
     media: str | bool | None = None
     web: Web = field(default_factory=Web)
@@ -92,6 +109,15 @@ class AppEntry:
     port: int = 0
     keep: int = 5
     tls: Tls | None = None
+    installed: Installed = Installed()
+    services: tuple[Service, ...] = ()
+    processes: tuple[Process, ...] = ()
+    schedule: tuple[Schedule, ...] = ()
+    build: Build = field(default_factory=Build)
+    checks: tuple[Check, ...] = ()
+    files: tuple[ConfigFile, ...] = ()
+    site: Site = field(default_factory=Site)
+    users: Mapping[str, Wanted] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,36 @@ _TABLES: tuple[tuple[str, type, str], ...] = (
         f"{names.APP_NAME_ALLOWED}; names of system users and of programs on the host are refused.",
     ),
     ("[apps.NAME.web]", models.WebTable, "The processes that answer requests."),
+    (
+        "[apps.NAME.processes.NAME]",
+        models.ProcessTable,
+        "A further process of the app: a worker, a scheduler, or a web server of its own for some paths.",
+    ),
+    (
+        "[apps.NAME.schedule.NAME]",
+        models.ScheduleTable,
+        "A command that runs by the clock, as the app's user with the app's environment. It never overlaps itself.",
+    ),
+    (
+        "[apps.NAME.services.NAME]",
+        models.ServiceTable,
+        "A cache or broker of the app's own. NAME is what `${NAME.url}` and the variable NAME_URL are called by.",
+    ),
+    (
+        "[apps.NAME.hooks]",
+        models.HooksTable,
+        "Commands at a deploy's steps, as the app's user in the folder of manage.py. One that fails ends the deploy, "
+        "and the live release goes on serving.",
+    ),
+    ("[[apps.NAME.checks]]", models.CheckTable, "A question that a release must answer well before it goes live."),
+    (
+        "[apps.NAME.files]",
+        models.FileTable,
+        'Configuration files outside the release, by name: `"NAME" = "TEMPLATE"`, or a table. Root writes them, the '
+        "app reads them, nobody else; `${files.dir}` is their folder.",
+    ),
+    ("[apps.NAME.nginx]", models.NginxTable, "More of the app's site."),
+    ('[apps.NAME.nginx.locations."/PATH/"]', models.LocationTable, "What nginx does at one URL path."),
     ("source = { ... }", models.Git, "A git repository as the source."),
     ("database = { ... }", models.DatabaseTable, "The database, when its kind alone does not say enough."),
     ("redis = { ... }", models.RedisTable, "The app's own Redis, with a limit of its own."),
@@ -88,6 +118,12 @@ def _lines() -> Iterator[str]:
             yield _VALUES.rstrip("\n")
             for name, meaning in references.DESCRIPTIONS.items():
                 yield f"| `${{{name}}}` | {meaning} |"
+            yield ""
+            yield "A cache or broker has these, by its name: `${redis.url}`, `${cache.url}`, `${broker.url}`, ...\n"
+            yield "| kind | part | meaning |\n| --- | --- | --- |"
+            for kind, parts in references.SERVICES.items():
+                for part, meaning in parts.items():
+                    yield f"| {kind} | `{part}` | {meaning} |"
             yield ""
 
 

@@ -74,7 +74,10 @@ class _Fetch:
                         "the value fetched is no URL",
                         "scheme://user:password@host/name",
                     )
-        return replace(app, env=env, database=database)
+        users = {
+            name: self.value(value, f"apps.{app.name}.nginx.basic_auth", name) for name, value in app.users.items()
+        }
+        return replace(app, env=env, database=database, users=users)
 
     def value(self, value: Wanted, table: str, key: str) -> Wanted:
         if isinstance(value, FromEnv):

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from deploykit.agent.secret import HostSecret, Secret
-from deploykit.agent.values import Tls, Web
-from deploykit.config import models, names, references
+from deploykit.agent.values import Tls
+from deploykit.config import models, names, processes, references, services, serving
 from deploykit.config.check import Reader, nearest, shown
 from deploykit.config.project import AppEntry, DatabaseEntry, HostEntry, Source, VagrantEntry, Wanted
 from deploykit.config.toml import Path as Way
 
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
-_APPLICATION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ADDRESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*|\[?[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9_.-]+)?\]?")
 _HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -93,14 +92,18 @@ def app(reader: Reader, name: str, table: models.AppTable, way: Way, folder: Pat
             "two URLs apart from each other",
         )
     database = checked.database(name)
-    env = checked.env(references.known(database.kind, table.redis is not False, static, media))
-    redis = table.redis.memory if isinstance(table.redis, models.RedisTable) else 0 if table.redis else None
+    stores = services.services(reader, table, way)
+    redis = services.redis(table)
+    known = references.known(database.kind, redis, static, media, stores, bool(table.files))
+    rules = processes.Rules(reader, table, way, known)
     tls = Tls(table.tls.certificate, table.tls.key) if table.tls else None
     requirements = (table.requirements,) if isinstance(table.requirements, str) else table.requirements
     return AppEntry(
         name, checked.source(folder), checked.domains("domains"), checked.domains("redirects"), table.hosts,
         table.root, table.python, requirements, table.settings, table.wsgi, table.asgi, database, redis, static, media,
-        checked.web(), env, table.health, table.exclude, table.nginx, table.port, table.keep, tls,
+        rules.web(), checked.env(known), table.health, table.exclude, table.nginx is not False, table.port, table.keep,
+        tls, services.installed(rules), stores, rules.processes(), rules.schedule(), rules.build(), rules.checks(),
+        serving.files(rules), serving.site(rules), checked.users(),
     )  # fmt: skip
 
 
@@ -129,7 +132,12 @@ class _App:
                 )
             if not git_url(url):  # a repository in a folder
                 url = str((folder / Path(url).expanduser()).resolve())
-            return Source(git=url, ref=ref)
+            inside = given.folder if isinstance(given, models.Git) else ""
+            if inside and processes.outside(inside):
+                self.add(
+                    "source", f"{shown(inside)} is not inside the repository", allowed="a folder of the repository"
+                )
+            return Source(git=url, ref=ref, inside=inside.strip("/"))
         return Source(folder=(folder / Path(url).expanduser()).resolve())
 
     def domains(self, key: str) -> tuple[str, ...]:
@@ -156,7 +164,7 @@ class _App:
         for key in ("root", "requirements"):
             value = getattr(table, key)
             for text in (value,) if isinstance(value, str) else value or ():
-                if _outside(text):
+                if processes.outside(text):
                     self.add(key, f"{shown(text)} is not inside the source")
         if isinstance(table.requirements, tuple):
             alone = [name for name in table.requirements if name.endswith((".toml", ".lock"))]
@@ -185,10 +193,9 @@ class _App:
             self.add("settings", f"{shown(table.settings)} is no module", guess if _MODULE.fullmatch(guess) else "")
         for key in ("wsgi", "asgi"):
             text: str | None = getattr(table, key)
-            if text is not None and not _APPLICATION.fullmatch(text):
-                head, _, tail = text.removesuffix(".py").replace("/", ".").rpartition(".")
-                guess = f"{head}:{tail}" if tail in ("application", "app") else f"{head}.{tail}:application".lstrip(".")
-                self.add(key, f"{shown(text)} is no application", guess if _APPLICATION.fullmatch(guess) else "")
+            what, guess = processes.application_mistake(text) if text is not None else ("", "")
+            if what:
+                self.add(key, what, guess)
         if table.wsgi and table.asgi:
             self.add("asgi", "wsgi is set too: an app has one of them", allowed="only one of wsgi and asgi")
         if table.health and not re.fullmatch(r"/[A-Za-z0-9._~/?=&%+-]*", table.health):
@@ -197,13 +204,13 @@ class _App:
                 f"{shown(table.health)} is no path",
                 "" if "://" in table.health else "/" + table.health.strip("/ "),
             )
-        if table.port and table.nginx:
+        if table.port and table.nginx is not False:
             self.add(
                 "port",
                 "with nginx the app listens on a socket; a port needs nginx = false",
                 allowed="only with nginx = false",
             )
-        if not table.nginx:
+        if table.nginx is False:
             if not table.port:
                 self.add("port", "nginx = false needs a port")
             if table.tls:
@@ -232,24 +239,6 @@ class _App:
             self.add(key, f"{shown(value)} is no URL path that begins and ends with /", guess if good else "")
             return None
         return value
-
-    def web(self) -> Web:
-        table, size = self.table.web, self.table.web.max_body
-        if isinstance(size, str):
-            found = re.fullmatch(r"(\d{1,7})\s*([kmg])(i?b)?", size.strip().lower())
-            bytes_ = int(found[1]) * {"k": 2**10, "m": 2**20, "g": 2**30}[found[2]] if found else 0
-            if not 0 < bytes_ <= 2**40:
-                plain = f'"{size}m"' if size.isdigit() and int(size) else ""
-                self.reader.add(
-                    (*self.way, "web", "max_body"),
-                    f"{shown(size)} is no size",
-                    'MiB as a number, or text such as "20m" or "1g"',
-                    plain,
-                )
-            size = max(1, -(-bytes_ // 2**20))
-        interface = "asgi" if self.table.asgi else "wsgi"
-        application = self.table.asgi or self.table.wsgi or ""
-        return Web(interface, application, table.workers, table.threads, table.timeout, size)
 
     def database(self, app: str) -> DatabaseEntry:
         given = self.table.database
@@ -280,7 +269,27 @@ class _App:
                 models.DatabaseTable.__dataclass_fields__["name"].metadata["allowed"]
                 + ", and not one of PostgreSQL's own",
             )
-        return DatabaseEntry(kind, (name or app.replace("-", "_")) if kind == "postgres" else "")
+        extensions, settings = (
+            (given.extensions, given.settings) if isinstance(given, models.DatabaseTable) else ((), {})
+        )
+        for key, used in (("extensions", extensions), ("settings", settings)):
+            if used and kind != "postgres":
+                self.reader.add((*self.way, "database", key), "only PostgreSQL has them", 'kind = "postgres"')
+        for index, text in enumerate(extensions):
+            if not re.fullmatch(r"[a-z0-9_-]{1,63}", text):
+                self.reader.add((*self.way, "database", "extensions", index), f"{shown(text)} is no extension")
+        for key, value in settings.items():
+            if not re.fullmatch(r"[a-z_][a-z0-9_.]{0,62}", key) or "\0" in str(value):
+                self.reader.add((*self.way, "database", "settings", key), f"{shown(key)} is no setting of PostgreSQL")
+        plain = tuple(
+            (key, str(value).lower() if isinstance(value, bool) else str(value)) for key, value in settings.items()
+        )
+        return DatabaseEntry(
+            kind,
+            (name or app.replace("-", "_")) if kind == "postgres" else "",
+            extensions=tuple(dict.fromkeys(extensions)),
+            settings=plain,
+        )
 
     def env(self, known: references.Known) -> dict[str, Wanted]:
         found: dict[str, Wanted] = {}
@@ -302,6 +311,12 @@ class _App:
                 references.check(value, known, self._at(way))
         return found
 
+    def users(self) -> dict[str, Wanted]:
+        """Who may see the site, with their passwords."""
+        table = self.table.nginx
+        users = table.basic_auth if isinstance(table, models.NginxTable) else {}
+        return {name: self.wanted(value, (*self.way, "nginx", "basic_auth", name)) for name, value in users.items()}
+
     def _at(self, way: Way) -> Callable[[str, str, str], None]:
         return lambda what, allowed, suggestion: self.reader.add(way, what, allowed, suggestion)
 
@@ -317,16 +332,3 @@ class _App:
         if isinstance(value, models.FromCommand) and (not value.command.strip() or "\0" in value.command):
             self.reader.add((*way, "command"), "this is no command", 'such as "pass show blog/stripe"')
         return value
-
-
-def _outside(text: str) -> bool:
-    """Whether a path leaves the source, or is none."""
-    path = PurePosixPath(text)
-    return (
-        not text
-        or path.is_absolute()
-        or ".." in path.parts
-        or "\\" in text
-        or not text.isprintable()
-        or text[0] in "~-"
-    )

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from deploykit.agent.secret import HostSecret, Secret
+from deploykit.agent.values import Redis
 from deploykit.config import load, loads
 from deploykit.config.models import FromCommand, FromEnv
 from deploykit.config.project import Project
@@ -102,7 +103,7 @@ lines'''
     assert entry.domains == ("memories.example", "*.memories.example", "xn--bcher-kva.example")
     assert entry.requirements == ("requirements/base.txt", "requirements/live.txt")
     assert (entry.web.interface, entry.web.application, entry.web.max_body) == ("asgi", "config.asgi:application", 1024)
-    assert entry.redis == 64 and entry.static == "/static/" and entry.media is False
+    assert entry.redis == Redis(64) and entry.static == "/static/" and entry.media is False
     assert entry.tls is not None and entry.tls.key == "/etc/ssl/x.key"
     assert entry.env["B"] == HostSecret("B")
     assert entry.env["C"] == FromEnv("X") and entry.env["D"] == FromCommand("pass show x")

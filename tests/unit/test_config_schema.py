@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from deploykit.agent.values import Redis
 from deploykit.config import loads, models
 from deploykit.config.reference import reference
 from deploykit.config.schema import schema
@@ -68,4 +69,4 @@ def test_examples_of_the_reference_are_accepted() -> None:
     ]
     hosts += ["[hosts.web2]", f"vagrant = {models.HostTable.__dataclass_fields__['vagrant'].metadata['example']}"]
     project = loads("\n".join(["[hosts.web1]", *hosts, "[apps.blog]", *lines.values()]), Path("/x/deploykit.toml"))
-    assert project.apps[0].redis == 0 and len(project.apps[0].env) == 2
+    assert project.apps[0].redis == Redis() and len(project.apps[0].env) == 2
