@@ -54,6 +54,8 @@ def status(show: Screen, name: str, answer: Event) -> None:
         )
     if rows:
         show.table("", ["app", "release", "live for", "processes", "memory", "disk"], rows)
+        _processes(show, answer["apps"])
+        _schedules(show, answer["apps"])
     else:
         show.line("no apps yet: `fab deploy` brings them")
     for app in answer["apps"]:
@@ -67,3 +69,32 @@ def status(show: Screen, name: str, answer: Event) -> None:
         what = "deploy" if last["operation"] == "apply" else last["operation"]
         changes = number(last["changed"], "change")
         show.line(f"last run: {what} by {last['who']} at {moment(last['at'])}, {changes}, {how}")
+
+
+def _processes(show: Screen, apps: Sequence[Event]) -> None:
+    rows = []
+    for app in apps:
+        for each in app["programs"]:
+            state = "crashing, tried again" if each["state"] == "BACKOFF" else each["state"].lower()
+            up = f"up {span(each['uptime'])}" if each["state"] == "RUNNING" else state
+            rows.append([app["app"], each["name"], up, f"{each['memory']} MiB"])
+    if rows:
+        show.table("", ["app", "process", "state", "memory"], rows)
+
+
+def _schedules(show: Screen, apps: Sequence[Event]) -> None:
+    rows = []
+    for app in apps:
+        for each in app["schedule"]:
+            how = {"success": "well", "": ""}.get(each["result"], f"failed: {each['result']} {each['status']}")
+            last = f"{each['last']}, {how}" if each["last"] else "not yet"
+            rows.append(
+                [
+                    app["app"],
+                    each["name"],
+                    "runs now" if each["running"] else last,
+                    each["next"] if each["on"] else "off",
+                ]
+            )
+    if rows:
+        show.table("", ["app", "schedule", "last run", "next run"], rows)

@@ -7,4 +7,4 @@ A recipe is a function from configuration to resources: no I/O, nothing but the 
 from __future__ import annotations
 
 #: The recipes of every host, in the order in which they are made.
-ORDER: tuple[str, ...] = ("base", "python", "postgres", "redis", "supervisor", "nginx", "app")
+ORDER: tuple[str, ...] = ("base", "python", "postgres", "redis", "supervisor", "nginx", "schedule", "app")

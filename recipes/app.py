@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from urllib.parse import unquote, urlsplit
 
 from deploykit.agent.deployment import SLOTS, Deployment, Health, Venv
 from deploykit.agent.envfile import EnvFile
-from deploykit.agent.resource import HostSecret, Joined, Note, Render, Resource, Secret
+from deploykit.agent.resource import HostSecret, Note, Render, Resource, Secret
 from deploykit.agent.resources import Directory, File
-from deploykit.agent.values import REFERENCE, App, Facts, Host, Value
+from deploykit.agent.values import App, Check, Facts, Host, Value
+from deploykit.recipes import programs
+from deploykit.recipes.programs import IN_APP, WITH_ENV
 from deploykit.recipes.python import UV, UV_ENVIRONMENT
+from deploykit.recipes.replacing import replaced
 from deploykit.recipes.sizing import sizes
-
-WITH_ENV = "/usr/local/lib/deploykit/with-env"
 
 
 def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
@@ -25,6 +26,7 @@ def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
         return
     yield Directory("/usr/local/lib/deploykit")
     yield File(WITH_ENV, render("app/with-env.sh.j2"), mode=0o755)
+    yield File(IN_APP, render("app/in-app.sh.j2"), mode=0o755)
     yield Directory("/var/log/deploykit", group="adm", mode=0o750)  # an app's words are not for the other apps
     workers = sizes(facts, host.apps).workers
     for app in host.apps:
@@ -57,7 +59,7 @@ def deployment(app: App, facts: Facts, render: Render, workers: int) -> Deployme
     venv = _venv(app, facts)
     release = _name(app.code.digest, venv.key, app.code.root, app.settings)
     folder = f"{app.home}/releases/{release}"
-    env = environment(app, release)
+    names = references(app, release)
     database_name = sqlite_path(app) if app.database.kind == "sqlite" else app.database.name
     return Deployment(
         app=app.name,
@@ -66,9 +68,11 @@ def deployment(app: App, facts: Facts, render: Render, workers: int) -> Deployme
         label=app.code.label,
         root=app.code.root,
         venv=venv,
-        slot_a=_slot(app, "a", folder, venv, env, render, workers),
-        slot_b=_slot(app, "b", folder, venv, env, render, workers),
+        slot_a=_slot(app, "a", folder, venv, release, render, workers),
+        slot_b=_slot(app, "b", folder, venv, release, render, workers),
+        programs=programs.programs(app),
         health=_health(app),
+        checks=tuple(_check(app, each, number, names) for number, each in enumerate(app.checks, 1)),
         database=app.database.kind,
         database_name=database_name,
         keep=app.keep,
@@ -91,26 +95,22 @@ def _name(*parts: str) -> str:
 
 
 def _slot(
-    app: App, slot: str, folder: str, venv: Venv, env: Mapping[str, Value], render: Render, workers: int
+    app: App, slot: str, folder: str, venv: Venv, release: str, render: Render, workers: int
 ) -> tuple[Resource, ...]:
-    values = {
-        "app": app,
-        "slot": slot,
-        "code": f"{folder}/code/{app.code.root}".rstrip("/"),
-        "venv": f"{app.home}/venvs/{venv.key}",
-        "workers": workers,
-        "with_env": WITH_ENV,
-    }
     assert slot in SLOTS
+    place = f"{app.home}/venvs/{venv.key}"
+    env = environment(app, release, slot, place)
     return (
         EnvFile(path=f"/etc/deploykit/{app.name}.{slot}.env", variables=tuple(env.items()), app=app.name),
-        File(
-            f"/etc/deploykit/{app.name}.{slot}.gunicorn.py", render("app/gunicorn.conf.py.j2", **values), app=app.name
-        ),
-        File(
-            f"/etc/supervisor/conf.d/{app.name}-{slot}.conf", render("app/supervisor.conf.j2", **values), app=app.name
-        ),
+        *programs.files(app, slot, folder, place, references(app, release), render, workers),
     )
+
+
+def _check(app: App, check: Check, number: int, names: Mapping[str, Value]) -> Check:
+    """The check with the site's own host and scheme, and its command's references replaced."""
+    site = _health(app)
+    command = programs.command(app, f"of check {number}", check.command, names) if check.command else ""
+    return replace(check, host=check.host or site.host, scheme=check.scheme or site.scheme, command=command)
 
 
 def _health(app: App) -> Health:
@@ -130,10 +130,16 @@ def sqlite_path(app: App) -> str:
     return f"{app.home}/data/db.sqlite3"
 
 
-def environment(app: App, release: str) -> dict[str, Value]:
-    """Every variable of an app: ours, then the user's, which win. `${...}` is replaced in the user's literal values."""
+def environment(app: App, release: str, slot: str, venv: str) -> dict[str, Value]:
+    """Every variable of an app: ours, then the user's, which win. `${...}` is replaced in the user's literal values.
+
+    Web servers, workers, schedules, hooks, builds and commands by hand all have this one, and nothing else.
+    """
     names = references(app, release)
     found: dict[str, Value] = {
+        "HOME": f"{app.home}/home",
+        "USER": app.user,
+        "LOGNAME": app.user,
         "DJANGO_SETTINGS_MODULE": app.settings,
         "SECRET_KEY": HostSecret("SECRET_KEY", make=50),
         "ALLOWED_HOSTS": names_as_text(names, "app.domains"),
@@ -157,6 +163,11 @@ def environment(app: App, release: str) -> dict[str, Value]:
         found["REDIS_URL"] = names["redis.url"]
     for name, value in app.env.items():
         found[name] = replaced(value, names) if isinstance(value, str) else value
+    path = found.get("PATH", "/usr/local/bin:/usr/bin:/bin")
+    found["PATH"] = f"{venv}/bin:{path}" if isinstance(path, str) else path
+    found["VIRTUAL_ENV"] = venv
+    found["DEPLOYKIT_CODE"] = f"{app.home}/releases/{release}/code/{app.code.root}".rstrip("/")
+    found["DEPLOYKIT_RUN"] = f"/etc/deploykit/{app.name}.{slot}.run"
     found["DEPLOYKIT_RELEASE"] = release  # by this a web process proves which release it is
     return found
 
@@ -222,19 +233,3 @@ def _database(app: App) -> dict[str, Value]:
     if kind == "url" and app.database.url is not None:
         return {"url": app.database.url}
     return {}
-
-
-def replaced(text: str, names: Mapping[str, Value], pattern: re.Pattern[str] = REFERENCE) -> Value:
-    """`text` with its references replaced: plain text if it can be, else what hides itself."""
-    parts: list[str | Secret | HostSecret] = []
-    at = 0
-    for found in pattern.finditer(text):
-        parts.append(text[at : found.start()])
-        at = found.end()
-        value: Value = "${" if found["name"] is None else names[found["name"]]
-        parts += value.parts if isinstance(value, Joined) else (value,)
-    parts = [part for part in (*parts, text[at:]) if part != ""]
-    if any(isinstance(part, HostSecret) for part in parts):
-        return parts[0] if len(parts) == 1 else Joined(tuple(parts))
-    done = "".join(part.reveal() if isinstance(part, Secret) else str(part) for part in parts)
-    return Secret(done) if any(isinstance(part, Secret) for part in parts) else done

@@ -83,8 +83,13 @@ def _wished(memory: int, processors: int) -> int:
 
 def _workers(apps: Sequence[App], default: int) -> int:
     """What all workers take while the largest app runs twice, as it does for seconds in each deploy."""
-    each = [(app.web.workers or default) * WORKER for app in apps]
+    each = [(app.web.workers or default) * WORKER + _beside(app) for app in apps]
     return sum(each) + max(each, default=0)
+
+
+def _beside(app: App) -> int:
+    """What an app's further processes take: each has the project loaded, as a web worker has."""
+    return sum(each.web.workers * WORKER + MASTER if each.web else each.count * WORKER for each in app.processes)
 
 
 def _warnings(facts: Facts, apps: Sequence[App], memory: int, needed: int, wished: int, fitting: int) -> list[str]:

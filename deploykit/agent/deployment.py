@@ -6,7 +6,7 @@ A deploy of code is a transaction and not a resource; but it is planned like one
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from deploykit.agent import paths, supervisord
 from deploykit.agent.envfile import EnvFile
 from deploykit.agent.resource import Aspect, Failed, NotYet, Resource, State
+from deploykit.agent.values import Check
 
 SLOTS = ("a", "b")
 
@@ -49,6 +50,22 @@ class Health:
     drain: float = 35.0  # how long the old slot may take for the requests it has
 
 
+@dataclass(frozen=True)
+class Program:
+    """A process of a release beside its main web server. Times in seconds.
+
+    `once`: never two of it, so the old one ends before it begins. `socket`: it is a web server, by that name's socket,
+    for `paths`.
+    """
+
+    name: str
+    once: bool = False
+    steady: float = 5.0  # how long it must run before it is trusted
+    stop: float = 60.0  # how long it may take to finish what it holds
+    socket: str = ""
+    paths: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Deployment(Resource):
     """One app at one release. `slot_a` and `slot_b` are the same files for either slot: exactly one set is live."""
@@ -62,7 +79,9 @@ class Deployment(Resource):
     venv: Venv
     slot_a: tuple[Resource, ...]
     slot_b: tuple[Resource, ...]
+    programs: tuple[Program, ...] = ()
     health: Health
+    checks: tuple[Check, ...] = ()
     database: str  # "postgres", "sqlite", "url", "none"
     database_name: str  # of the local database, or the SQLite file's path
     keep: int
@@ -91,6 +110,11 @@ class Deployment(Resource):
         """The virtualenv's folder."""
         return self.home / "venvs" / self.venv.key
 
+    @property
+    def sockets(self) -> tuple[str, ...]:
+        """The names of the sockets beside the main one."""
+        return tuple(dict.fromkeys(each.socket for each in self.programs if each.socket))
+
     def files(self, slot: str) -> tuple[Resource, ...]:
         """The files of a slot: environment, gunicorn's and supervisor's configuration."""
         return self.slot_a if slot == "a" else self.slot_b
@@ -107,9 +131,11 @@ class Deployment(Resource):
         state: State = {
             "release": self.release,
             "process": "RUNNING",
+            **{f"process {each.name}": "RUNNING" for each in self.programs},
             "live": self.release,
             "socket": f"{slot}.sock",
-            "boot": boot_text(self.app, slot),
+            **{f"socket {name}": f"{slot}.{name}.sock" for name in self.sockets},
+            "boot": boot_text(self.app, slot, self.sockets),
             "environment": f"{self.app}.{slot}.env",
             "other slot": "",
             "code": "as released",
@@ -127,9 +153,16 @@ class Deployment(Resource):
         release = running(self.app, slot)
         state: State = {
             "release": release,
-            "process": _process(self.app, slot),
+            "process": _process(f"{self.app}-{slot}", f"/run/{self.app}/{slot}.sock"),
+            **{
+                f"process {each.name}": _process(
+                    f"{self.app}-{slot}.{each.name}", each.socket and f"/run/{self.app}/{slot}.{each.socket}.sock"
+                )
+                for each in self.programs
+            },
             "live": _link(self.home / "live"),
             "socket": _link(Path(f"/run/{self.app}/live.sock")),
+            **{f"socket {name}": _link(Path(f"/run/{self.app}/live.{name}.sock")) for name in self.sockets},
             "boot": _text(boot_file(self.app)),
             "environment": _link(Path(f"/etc/deploykit/{self.app}.env")),
             "other slot": stray(self.app, slot),
@@ -148,14 +181,14 @@ def _named(resource: Resource, state: Mapping[str, Aspect]) -> State:
     return {f"{name} {aspect}": value for aspect, value in state.items()}
 
 
-def _process(app: str, slot: str) -> str:
+def _process(program: str, socket: str) -> str:
     try:
-        found = supervisord.state(f"{app}-{slot}")
+        found = supervisord.state(program)
     except NotYet:
         return "supervisor does not run"
     # A process that was started a moment ago counts: it has answered its health check.
     state = "RUNNING" if found == "STARTING" else found
-    if state == "RUNNING" and not Path(f"/run/{app}/{slot}.sock").exists():
+    if state == "RUNNING" and socket and not Path(socket).exists():
         return "RUNNING without its socket"
     return state
 
@@ -165,9 +198,11 @@ def boot_file(app: str) -> Path:
     return Path(f"/etc/tmpfiles.d/deploykit-{app}-live.conf")
 
 
-def boot_text(app: str, slot: str) -> str:
-    """What that file says when `slot` is live."""
-    return f"# Written by deploykit at the last switch.\nL+ /run/{app}/live.sock - - - - {slot}.sock\n"
+def boot_text(app: str, slot: str, sockets: Iterable[str] = ()) -> str:
+    """What that file says when `slot` is live, with those sockets beside the main one."""
+    lines = [f"L+ /run/{app}/live.sock - - - - {slot}.sock\n"]
+    lines += [f"L+ /run/{app}/live.{name}.sock - - - - {slot}.{name}.sock\n" for name in sorted(sockets)]
+    return "# Written by deploykit at the last switch.\n" + "".join(lines)
 
 
 def _text(path: Path) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from deploykit.agent.deployment import Deployment, Health
-from deploykit.agent.process import ENVIRONMENT, as_user, kept, run, tail
+from deploykit.agent.process import as_user, kept, run, tail
 from deploykit.agent.resource import Failed
 
 Tell = Callable[[str], None]
@@ -83,16 +83,8 @@ class Management:
         self._deployment = deployment
         self._tell = tell
         self._child: subprocess.Popen[str] | None = None
-        variables = deployment.environment(slot, make=True)
-        venv = str(deployment.virtualenv)
-        self._python = f"{venv}/bin/python"
-        self._env = {
-            "HOME": f"/srv/{deployment.app}/home",
-            **variables,
-            "VIRTUAL_ENV": venv,
-            "PATH": f"{venv}/bin:{variables.get('PATH', ENVIRONMENT['PATH'])}",
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
+        self._python = f"{deployment.virtualenv}/bin/python"
+        self._env = {**deployment.environment(slot, make=True), "PYTHONDONTWRITEBYTECODE": "1"}
 
     def __enter__(self) -> Management:
         return self
@@ -125,6 +117,19 @@ class Management:
                 "correct the app and deploy again; the live release is untouched",
             )
         return status, output
+
+    def shell(self, command: str, *, timeout: float | None = None) -> tuple[int, str]:
+        """A command of the user's by the shell, as the app: (exit status, what it printed). `timeout` in seconds."""
+        done = run(
+            ["/bin/sh", "-ec", command],
+            user=self._deployment.app,
+            env=self._env,
+            cwd=str(self._deployment.code),
+            check=False,
+            timeout=timeout,
+            output=None if timeout else self._tell,
+        )
+        return done.returncode, f"{done.stdout}{done.stderr}"
 
     def settings(self) -> dict[str, str]:
         """Where Django keeps static files, media and SQLite, with all that manage.py itself does to the settings."""

@@ -12,6 +12,7 @@ import http.client
 import os
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from deploykit.agent import paths, sockets, supervisord
@@ -37,9 +38,9 @@ class Unhealthy(Failed):
         self.status = status
 
 
-def log(app: str, slot: str) -> Path:
-    """Where the web processes of a slot write."""
-    return LOGS / f"{app}-{slot}.log"
+def log(program: str) -> Path:
+    """Where a program of supervisor's writes: "memories-a", "memories-a.worker-1"."""
+    return LOGS / f"{program}.log"
 
 
 def point(link: Path, target: str) -> None:
@@ -51,16 +52,20 @@ def point(link: Path, target: str) -> None:
     paths.sync(link.parent)
 
 
-def start(deployment: Deployment, slot: str) -> None:
-    """Starts the release in a slot and waits until it answers there as this release. Raises Failed with its words."""
+def start(deployment: Deployment, slot: str, beside: Sequence[str] = ()) -> None:
+    """Starts the release in a slot and waits until it answers there as this release. Raises Failed with its words.
+
+    `beside`: further programs of the slot that are started with it.
+    """
     app, health = deployment.app, deployment.health
     place = Path(f"/run/{app}/{slot}.sock")
-    supervisord.remove(f"{app}-{slot}")
-    place.unlink(missing_ok=True)
+    supervisord.remove(*supervisord.of(app, slot))
+    for left in sockets_of(app, slot):
+        left.unlink(missing_ok=True)
     LOGS.mkdir(mode=0o755, exist_ok=True)
-    logfile = log(app, slot)
-    begin = logfile.stat().st_size if logfile.exists() else 0
-    supervisord.add(f"{app}-{slot}")
+    logfile = log(f"{app}-{slot}")
+    begin = size(logfile)
+    supervisord.add(f"{app}-{slot}", *beside)
     deadline = time.monotonic() + health.start
     pause = 0.02
     said = "it did not answer"
@@ -70,7 +75,7 @@ def start(deployment: Deployment, slot: str) -> None:
         if state not in ("STARTING", "RUNNING"):
             raise Failed(
                 f"release {deployment.release} of {app} does not start (supervisor says {state})",
-                _words(logfile, begin),
+                words(logfile, begin),
                 "correct the app and deploy again; the live release is untouched",
             )
         if place.exists():
@@ -85,7 +90,7 @@ def start(deployment: Deployment, slot: str) -> None:
                     raise Unhealthy(
                         answer.status,
                         f"release {deployment.release} of {app} fails its health check: {said}",
-                        _hint(answer.status, health.host) + (_words(logfile, begin) or _text(answer.body)),
+                        _hint(answer.status, health.host) + (words(logfile, begin) or text_of(answer.body)),
                         "correct the app, its environment or `health`, and deploy again; the live release is untouched",
                     )
             except (OSError, http.client.HTTPException) as error:
@@ -94,7 +99,7 @@ def start(deployment: Deployment, slot: str) -> None:
         pause = min(pause * 1.1, 0.2)
     raise Failed(
         f"release {deployment.release} of {app} was not healthy within {health.start:g} s: {said}",
-        _words(logfile, begin),
+        words(logfile, begin),
         "correct the app (or `health`) and deploy again; the live release is untouched",
     )
 
@@ -112,7 +117,13 @@ def _hint(status: int, host: str) -> str:
     return ""
 
 
-def _words(logfile: Path, begin: int) -> str:
+def size(logfile: Path) -> int:
+    """How long a log is now, in bytes: what comes after that is new."""
+    return logfile.stat().st_size if logfile.exists() else 0
+
+
+def words(logfile: Path, begin: int) -> str:
+    """What a program has said since its log was `begin` bytes long: the first traceback, or the last lines."""
     try:
         with logfile.open("rb") as file:
             if file.seek(0, os.SEEK_END) < begin:
@@ -130,8 +141,14 @@ def _words(logfile: Path, begin: int) -> str:
     return tail(text)
 
 
-def _text(body: str) -> str:
+def text_of(body: str) -> str:
+    """The end of a page, for a message."""
     return tail(body, 10)
+
+
+def sockets_of(app: str, slot: str) -> list[Path]:
+    """The sockets that a slot's web servers have made: the main one's, and those with a name."""
+    return [Path(f"/run/{app}/{slot}.sock"), *sorted(Path(f"/run/{app}").glob(f"{slot}.*.sock"))]
 
 
 def switch(app: str, release: str, slot: str) -> None:
@@ -140,12 +157,18 @@ def switch(app: str, release: str, slot: str) -> None:
     state = record(app)
     before = state["slots"].get(other(slot), "")
     # First what a reboot reads, last what nginx reads: at no point does a crash leave the two different and unseen.
-    paths.write(boot_file(app), boot_text(app, slot), mode=0o644)
+    names = [each.name.split(".")[1] for each in sockets_of(app, slot)[1:]]
+    paths.write(boot_file(app), boot_text(app, slot, names), mode=0o644)
     point(home / "live", f"releases/{release}")
     if before and before != release:
         point(home / "previous", f"releases/{before}")
     point(Path(f"/etc/deploykit/{app}.env"), f"{app}.{slot}.env")
+    for name in names:
+        point(Path(f"/run/{app}/live.{name}.sock"), f"{slot}.{name}.sock")
     point(Path(f"/run/{app}/live.sock"), f"{slot}.sock")
+    for left in Path(f"/run/{app}").glob("live.*.sock"):
+        if left.name.split(".")[1] not in names:
+            left.unlink()
     state["live"] = slot
     paths.write_json(paths.APPS / f"{app}.json", state)
 
@@ -181,7 +204,7 @@ def watch(deployment: Deployment, slot: str) -> None:
     if not good(deployment, answer.status):
         raise Failed(
             f"release {deployment.release} of {deployment.app} answers {answer.status} {through}, after the switch",
-            _text(answer.body),
+            text_of(answer.body),
         )
 
 
@@ -189,25 +212,22 @@ def drain(app: str, slot: str, limit: float) -> None:
     """Waits until nobody is connected to a slot that is no longer live, at most `limit` seconds."""
     deadline = time.monotonic() + limit
     # A client that read the link just before the switch is connected long since: the new release was watched meanwhile.
-    while sockets.connections(f"/run/{app}/{slot}.sock") and time.monotonic() < deadline:
+    places = [str(each) for each in sockets_of(app, slot)]
+    while any(map(sockets.connections, places)) and time.monotonic() < deadline:
         time.sleep(0.05)
 
 
 def clear(app: str, slot: str) -> None:
     """Stops what runs in a slot and takes its files away. No-op when nothing is there."""
-    supervisord.remove(f"{app}-{slot}")
+    supervisord.remove(f"{app}-{slot}", *supervisord.of(app, slot))
     conf = Path(f"/etc/supervisor/conf.d/{app}-{slot}.conf")
     if conf.exists():
         conf.unlink()
         paths.sync(conf.parent)
         # Supervisor compares with what it read last: tell it, or a later `add` of this name would get the old text.
         supervisord.reread()
-    for path in (
-        f"/etc/deploykit/{app}.{slot}.env",
-        f"/etc/deploykit/{app}.{slot}.gunicorn.py",
-        f"/run/{app}/{slot}.sock",
-    ):
-        Path(path).unlink(missing_ok=True)
+    for path in (*Path("/etc/deploykit").glob(f"{app}.{slot}.*"), *sockets_of(app, slot)):
+        _discard(path)
     state = record(app)
     if slot in state["slots"]:
         del state["slots"][slot]
@@ -220,13 +240,13 @@ def retire(app: str) -> None:
     for slot in SLOTS:
         clear(app, slot)
     for path in (
-        f"/etc/deploykit/{app}.env",
+        Path(f"/etc/deploykit/{app}.env"),
         boot_file(app),
-        f"/run/{app}/live.sock",
-        f"/srv/{app}/live",
-        f"/srv/{app}/previous",
+        *Path(f"/run/{app}").glob("live*.sock"),
+        Path(f"/srv/{app}/live"),
+        Path(f"/srv/{app}/previous"),
     ):
-        Path(path).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
     for name in ("releases", "venvs"):
         folder = Path("/srv") / app / name
         for each in folder.glob("*"):
@@ -238,8 +258,8 @@ def retire(app: str) -> None:
 def _discard(folder: Path) -> None:
     import shutil
 
-    if folder.is_symlink() or folder.is_file():
-        folder.unlink()
+    if folder.is_symlink() or not folder.is_dir():
+        folder.unlink(missing_ok=True)
     else:
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(folder)

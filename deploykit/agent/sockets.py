@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import http.client
+import secrets
 import socket
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+
+#: What is read of a body, in bytes: enough for any page.
+_LARGEST = 4 << 20
+#: RFC 6455, 1.3: what a server adds to the key before it hashes it, to show that it speaks WebSocket.
+_WEBSOCKET = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -44,13 +52,42 @@ def ask(path: str, url: str, host: str, scheme: str, timeout: float) -> Answer:
 
 def ask_nginx(url: str, host: str, scheme: str, timeout: float) -> Answer:
     """One GET as a visitor of this host's nginx. The certificate is not what is asked about, so it is not checked."""
-    connection: http.client.HTTPConnection
-    if scheme == "https":
-        connection = _Tls(host, timeout)
-    else:
-        connection = http.client.HTTPConnection("127.0.0.1", 80, timeout=timeout)
-    status, body = _get(connection, url, host, {})
+    status, body = _get(_nginx(host, scheme, timeout), url, host, {})
     return Answer(status, body, 0)
+
+
+def _nginx(host: str, scheme: str, timeout: float) -> http.client.HTTPConnection:
+    if scheme == "https":
+        return _Tls(host, timeout)
+    return http.client.HTTPConnection("127.0.0.1", 80, timeout=timeout)
+
+
+def handshake(path: str, url: str, host: str, scheme: str, timeout: float) -> int:
+    """The status of a WebSocket's opening at the socket `path`, or through nginx when that is "".
+
+    101 only when the answer proves that the other side speaks WebSocket. Raises OSError or http.client.HTTPException.
+    """
+    connection = UnixConnection(path, timeout) if path else _nginx(host, scheme, timeout)
+    key = base64.b64encode(secrets.token_bytes(16)).decode()
+    headers = {
+        "Host": host,
+        "Origin": f"{scheme}://{host}",  # what Channels' AllowedHostsOriginValidator looks at
+        "User-Agent": "deploykit-health",
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": key,
+        **({"X-Forwarded-Proto": scheme, "X-Forwarded-For": "127.0.0.1"} if path else {}),
+    }
+    try:
+        connection.request("GET", url, headers=headers)
+        response = connection.getresponse()
+        proof = base64.b64encode(hashlib.sha1((key + _WEBSOCKET).encode()).digest()).decode()
+        if response.status == 101 and response.headers.get("Sec-WebSocket-Accept") != proof:
+            raise http.client.HTTPException("it answers 101 without the proof of RFC 6455")
+        return response.status
+    finally:
+        connection.close()
 
 
 class _Tls(http.client.HTTPConnection):
@@ -75,7 +112,7 @@ def _get(connection: http.client.HTTPConnection, url: str, host: str, headers: d
         fixed = {"Host": host, "User-Agent": "deploykit-health", "Connection": "close"}
         connection.request("GET", url, headers={**fixed, **headers})
         response = connection.getresponse()
-        return response.status, response.read(65536).decode("utf-8", "replace")
+        return response.status, response.read(_LARGEST).decode("utf-8", "replace")
     finally:
         connection.close()
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from deploykit.agent import facts, paths, supervisord
+from deploykit.agent import facts, paths, schedule, supervisord
 from deploykit.agent.deployment import live, record, running
 from deploykit.agent.resource import NotYet
 from deploykit.agent.wire import Event
@@ -37,14 +37,17 @@ def _app(app: str) -> dict[str, Any]:
     slot = live(app)
     release = running(app, slot) if slot else ""
     process: dict[str, Any] = {}
+    beside: dict[str, dict[str, Any]] = {}
     if slot:
         try:
             process = supervisord.processes().get(f"{app}-{slot}", {})
+            names = [name for name in supervisord.of(app, slot) if name != f"{app}-{slot}"]
+            beside = {name.partition(".")[2]: supervisord.processes()[name] for name in names}
         except NotYet:
             process = {"statename": "supervisor does not run"}
     releases = record(app)["releases"]
     pid = int(process.get("pid", 0))
-    family = _family(pid) if pid else []
+    family = [each for one in (process, *beside.values()) if one.get("pid") for each in _family(int(one["pid"]))]
     return {
         "app": app,
         "slot": slot or "",
@@ -54,9 +57,23 @@ def _app(app: str) -> dict[str, Any]:
         "process": process.get("statename", "not running"),
         "uptime": int(time.time() - process["start"]) if pid else 0,
         "processes": len(family),
+        "programs": [_program(name, each) for name, each in beside.items()],
+        "schedule": schedule.read(app),
         "memory": sum(_resident(each) for each in family) // 1024,
         "releases": [{"release": e["release"], "label": e["label"], "at": e["at"]} for e in releases],
         "size": _size(Path("/srv") / app),
+    }
+
+
+def _program(name: str, process: dict[str, Any]) -> dict[str, Any]:
+    """One further process. `state` is supervisor's word; BACKOFF is a crash, tried again."""
+    pid = int(process["pid"])
+    return {
+        "name": name,
+        "state": process["statename"],
+        "uptime": int(time.time() - process["start"]) if pid else 0,
+        "memory": sum(map(_resident, _family(pid))) // 1024 if pid else 0,
+        "said": process.get("spawnerr", ""),
     }
 
 

@@ -65,12 +65,23 @@ def state(program: str) -> str:
     return str(found["statename"]) if found else "ABSENT"
 
 
-def add(program: str) -> None:
-    """Starts a program whose configuration file was just written; one of that name is stopped first."""
-    remove(program)
+def of(app: str, slot: str) -> list[str]:
+    """The programs of a slot that supervisor knows: the main web server, then the others."""
+    name = f"{app}-{slot}"
+    try:
+        return sorted(each for each in processes() if each == name or each.startswith(f"{name}."))
+    except NotYet:
+        return []
+
+
+def add(*programs: str) -> None:
+    """Starts programs whose configuration file was just written; one of that name is stopped first."""
+    remove(*programs)
+    program = ""
     try:
         _call("reloadConfig")
-        _call("addProcessGroup", program)
+        for program in programs:
+            _call("addProcessGroup", program)
     except xmlrpc.client.Fault as fault:
         raise Failed(f"supervisor refuses the program {program}", fault.faultString) from None
     except NotYet:
@@ -79,26 +90,46 @@ def add(program: str) -> None:
         forget()
 
 
-def remove(program: str) -> None:
-    """Stops a program (its own stop signal and time) and lets supervisor forget it; no-op when it is not there.
-
-    Asked for again and again instead of with supervisor's own `wait`: that answers up to a second late, for its loop
-    sleeps that long unless something wakes it, and each question does.
-    """
-    try:
-        while True:
-            # Each time anew: one that has just crashed is not stopped, but started again in the same turn.
+def stop(*programs: str) -> None:
+    """Asks programs to end, with their own signal, and does not wait for it; no-op for those that are not there."""
+    for program in programs:
+        try:
             _call("stopProcessGroup", program, False)
-            if _call("getProcessInfo", f"{program}:{program}")["statename"] in _STOPPED and _removed(program):
-                break
-            time.sleep(0.03)
-    except xmlrpc.client.Fault as fault:
-        if fault.faultCode != _BAD_NAME:
-            raise Failed(f"supervisor cannot stop {program}", fault.faultString) from None
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode != _BAD_NAME:
+                raise Failed(f"supervisor cannot stop {program}", fault.faultString) from None
+        except NotYet:
+            return
+
+
+def remove(*programs: str) -> None:
+    """Stops programs (their own stop signal and time) and lets supervisor forget them; no-op for those not there.
+
+    All are asked to end, then each is waited for: again and again instead of with supervisor's own `wait`, which
+    answers up to a second late, for its loop sleeps that long unless something wakes it, and each question does.
+    """
+    left = list(programs)
+    try:
+        while left:
+            left = [each for each in left if not _gone(each)]
+            if left:
+                time.sleep(0.03)
     except NotYet:
         pass  # it does not run, and so nothing of it does (KillMode=mixed)
     finally:
         forget()
+
+
+def _gone(program: str) -> bool:
+    try:
+        # Each time anew: one that has just crashed is not stopped, but started again in the same turn.
+        _call("stopProcessGroup", program, False)
+        stopped = _call("getProcessInfo", f"{program}:{program}")["statename"] in _STOPPED
+        return stopped and _removed(program)
+    except xmlrpc.client.Fault as fault:
+        if fault.faultCode == _BAD_NAME:
+            return True
+        raise Failed(f"supervisor cannot stop {program}", fault.faultString) from None
 
 
 def _removed(program: str) -> bool:

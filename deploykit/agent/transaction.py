@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deploykit.agent import dump, paths, release, slots, virtualenv
+from deploykit.agent import checks, dump, paths, programs, release, slots, virtualenv
 from deploykit.agent.deployment import Deployment, condition, live, other, record, running
 from deploykit.agent.management import Management
 from deploykit.agent.plan import compare
@@ -72,7 +72,13 @@ def deploy(
             _migrate(deployment, commands, stage, line)
         stage(app, "start")
         try:
-            slots.start(deployment, fresh)
+            beside = programs.Beside(deployment, fresh, lambda text: line(app, text))
+            slots.start(deployment, fresh, beside.names)
+            checks.before(deployment, fresh, commands)
+            if deployment.programs or (current and programs.configured(app, current, once=True)):
+                stage(app, "processes")
+                beside.hand_over(current)
+                beside.steady()
         except slots.Unhealthy as failure:
             # Without a LOGGING of the project's, Django logs no error's cause unless DEBUG is on: ask for it.
             if failure.status >= 500 and "Traceback" not in failure.detail:
@@ -87,11 +93,14 @@ def deploy(
             if link.is_symlink() and os.readlink(link) == f"releases/{old.name}":
                 slots.point(link, f"releases/{deployment.release}")
         slots.clear(app, fresh)
+        if current:
+            programs.resume(app, current)
         raise
     stage(app, "switch")
     slots.switch(app, deployment.release, fresh)
     try:
         slots.watch(deployment, fresh)
+        checks.after(deployment)
     except (Failed, NotYet, OSError) as error:
         if current is None:  # there is nothing to go back to; what does not work must not count as deployed
             Path(f"/run/{app}/live.sock").unlink(missing_ok=True)
@@ -104,7 +113,10 @@ def deploy(
     def finish() -> None:
         if current:
             stage(app, "drain")
+            programs.stop(app, current)
             slots.drain(app, current, deployment.health.drain)
+            if busy := programs.busy(app, current):
+                line(app, f"{', '.join(busy)} of the old release finish what they hold")
             slots.clear(app, current)
         if old is not None:
             shutil.rmtree(old, ignore_errors=True)
@@ -152,6 +164,7 @@ def settle(deployment: Deployment, current: str) -> None:
             raise _unwatched(app, error, back=bool(running(app, before))) from None
         _remember(deployment)
     slots.clear(deployment.app, other(current))
+    programs.resume(deployment.app, current)
     prune(deployment)
 
 
@@ -215,8 +228,10 @@ def _migrate(deployment: Deployment, commands: Management, stage: Stage, line: L
 
 def _back(app: str, current: str, fresh: str) -> None:
     slots.switch(app, running(app, current), current)
+    programs.stop(app, fresh)
     slots.drain(app, fresh, 10)
     slots.clear(app, fresh)
+    programs.resume(app, current)
 
 
 def _remember(deployment: Deployment, *, newest: bool = True) -> None:

@@ -50,7 +50,9 @@ class Rules:
 
     def name(self, kind: str, name: str) -> None:
         """A process's, schedule's or service's name."""
-        if not _NAME.fullmatch(name):
+        if name == "web":
+            self.add((kind, name), "web is the name of the app's own web server", "another name")
+        elif not _NAME.fullmatch(name):
             guess = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-")
             self.add((kind, name), f"{shown(name)} is no name", _NAMES, guess if _NAME.fullmatch(guess) else "")
 
@@ -92,6 +94,8 @@ class Rules:
             web = self._server(table, table.wsgi, table.asgi, way)
             if not table.paths:
                 self.add((*way, "paths"), "a web server needs the paths that lead to it", 'a list such as ["/ws/"]')
+            if table.count > 1:
+                self.add((*way, "count"), "a web server is one process with `workers`", "workers instead of count")
             if table.once:
                 self.add((*way, "once"), "a web server is switched without a gap: it cannot run just once")
         for index, path in enumerate(table.paths):
@@ -117,7 +121,9 @@ class Rules:
             if what and way:  # those of the app itself are checked with it
                 self.add((*way, key), what, "a module and a name", guess and f'"{guess}"')
         place = way or ("web",)
-        if table.server != "gunicorn" and wsgi:
+        if table.server != "gunicorn" and self.table.nginx is False and not way:
+            self.add((*place, "server"), "nginx = false: only gunicorn can listen on a port and a socket", '"gunicorn"')
+        elif table.server != "gunicorn" and wsgi:
             self.add((*place, "server"), f"{table.server} serves ASGI only", '"gunicorn", or asgi instead of wsgi')
         for index, word in enumerate(table.args):
             if not word.strip() or not word.isprintable():
