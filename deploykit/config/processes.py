@@ -101,7 +101,7 @@ class Rules:
         for index, path in enumerate(table.paths):
             if not URL_PATH.fullmatch(path) or path == "/":
                 self.add((*way, "paths", index), f"{shown(path)} is no path", 'a path such as "/ws/"')
-        if table.paths and table.command:
+        if table.paths and table.command and len(given) == 1:
             self.add((*way, "paths"), "nginx can send requests to a web server only: one with wsgi or asgi")
         if table.paths and self.table.nginx is False:
             self.add((*way, "paths"), "nginx = false: nobody is there to send requests to it")

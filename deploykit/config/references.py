@@ -65,7 +65,7 @@ def _service(name: str, kind: str, port: int) -> Known:
         f"{name}.{part}": f"it listens on a socket only; give it a port: {name} = {{ ..., port = 6401 }}"
         if part in _BY_PORT and not port and kind != "rabbitmq"
         else ""
-        for part in SERVICES[kind]
+        for part in SERVICES.get(kind, ())
     }
 
 
