@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from deploykit.agent.deployment import Deployment, Health
-from deploykit.agent.process import as_user, kept, run, tail
+from deploykit.agent.process import ENVIRONMENT, as_user, kept, run, tail
 from deploykit.agent.resource import Failed
 
 Tell = Callable[[str], None]
@@ -83,8 +83,14 @@ class Management:
         self._deployment = deployment
         self._tell = tell
         self._child: subprocess.Popen[str] | None = None
-        self._python = f"{deployment.virtualenv}/bin/python"
-        self._env = {**deployment.environment(slot, make=True), "PYTHONDONTWRITEBYTECODE": "1"}
+        venv = str(deployment.virtualenv)
+        self._python = f"{venv}/bin/python"
+        self._env = {
+            "VIRTUAL_ENV": venv,  # a release of an older deploykit has neither in its environment
+            "PATH": f"{venv}/bin:{ENVIRONMENT['PATH']}",
+            **deployment.environment(slot, make=True),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
 
     def __enter__(self) -> Management:
         return self

@@ -42,6 +42,7 @@ def deploy(
     app = deployment.app
     observed = deployment.observe()
     differences = {each.name for each in compare(deployment.wanted(), observed)}
+    differences -= {f"socket {name}" for name in deployment.sockets}  # as the main one: a link
     current = live(app)
     if current is not None and differences <= _SETTLED_IN_PLACE:
         settle(deployment, current)
