@@ -1,0 +1,99 @@
+"""Checks of a release, asked of a real web server on a socket of this machine."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.server
+import socketserver
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from deploykit.agent import checks, sockets
+from deploykit.agent.values import Check
+
+PAGE = """<!doctype html><link rel="stylesheet" href="/static/a.css?v=1"><link rel=icon href=/no.ico>
+<script src="b.js"></script><script src="https://cdn.example/x.js"></script>
+<script src="//blog.example/c.js"></script><link REL="Preload Stylesheet" href="/static/a.css?v=1"><p>Grüße"""
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Pages by their path; /ws accepts a WebSocket, /fake says so without the proof."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(f"{self.headers['Host']} {self.headers['X-Forwarded-Proto']} {self.path}")
+        key = self.headers["Sec-WebSocket-Key"]
+        if self.path in ("/ws", "/fake") and key:
+            proof = base64.b64encode(hashlib.sha1(f"{key}{sockets._WEBSOCKET}".encode()).digest()).decode()
+            self.send_response(101)
+            self.send_header("Upgrade", "websocket")
+            self.send_header("Connection", "Upgrade")
+            self.send_header("Sec-WebSocket-Accept", proof if self.path == "/ws" else "x")
+            self.end_headers()
+            return
+        status, body = {
+            "/": (200, PAGE),
+            "/json": (200, '{"database": {"ok": true, "names": ["a", "b"]}, "n": 1.5}'),
+            "/moved": (302, ""),
+            "/broken": (500, "Traceback: the moon"),
+        }.get(self.path, (404, "nothing"))
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def address_string(self) -> str:
+        return ""
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[str]:
+    path = str(tmp_path / "web.sock")
+    with socketserver.ThreadingUnixStreamServer(path, Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield path
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("check", "wrong"),
+    [
+        (Check("/"), ""),
+        (Check("/moved"), ""),
+        (Check("/", text="Grüße"), ""),
+        (Check("/", text="Goodbye"), "has no 'Goodbye' in its body"),
+        (Check("/broken"), "answered 500 instead of 200 to 399"),
+        (Check("/broken", statuses=(500,)), ""),
+        (Check("/none", statuses=(200, 204)), "answered 404 instead of 200 or 204"),
+        (Check("/json", json=(("database.ok", "true"), ("database.names.1", '"b"'), ("n", "1.5"))), ""),
+        (Check("/json", json=(("database.ok", "false"),)), "says database.ok is true instead of false"),
+        (Check("/json", json=(("database.ok.deeper", "1"),)), "has no database.ok.deeper in its JSON"),
+        (Check("/", json=(("a", "1"),)), "is no JSON"),
+        (Check("/ws", websocket=True), ""),
+        (Check("/", websocket=True), "answered 200 instead of 101"),
+    ],
+)
+def test_answers(place: str, check: Check, wrong: str) -> None:
+    assert checks._answer(check, place)[0] == wrong
+
+
+def test_host_and_scheme_are_those_of_the_check(place: str) -> None:
+    checks._answer(Check("/x?y=1", host="blog.example", scheme="https"), place)
+    assert Handler.asked[-1] == "blog.example https /x?y=1"
+
+
+def test_a_handshake_without_proof_is_none(place: str) -> None:
+    with pytest.raises(sockets.http.client.HTTPException, match="RFC 6455"):
+        sockets.handshake(place, "/fake", "blog.example", "http", 5)
+
+
+def test_what_a_page_links_from_its_own_site() -> None:
+    assert checks.linked(PAGE, "http://blog.example/posts/1") == ["/static/a.css?v=1", "/posts/b.js", "/c.js"]
