@@ -7,4 +7,7 @@ A recipe is a function from configuration to resources: no I/O, nothing but the 
 from __future__ import annotations
 
 #: The recipes of every host, in the order in which they are made.
-ORDER: tuple[str, ...] = ("base", "python", "postgres", "redis", "supervisor", "nginx", "schedule", "app")
+ORDER: tuple[str, ...] = (
+    *("base", "python", "postgres", "redis", "memcached", "rabbitmq"),
+    *("supervisor", "nginx", "schedule", "app"),
+)

@@ -13,7 +13,7 @@ from deploykit.agent.envfile import EnvFile
 from deploykit.agent.resource import HostSecret, Note, Render, Resource, Secret
 from deploykit.agent.resources import Directory, File
 from deploykit.agent.values import App, Check, Facts, Host, Value
-from deploykit.recipes import programs
+from deploykit.recipes import programs, services
 from deploykit.recipes.programs import IN_APP, WITH_ENV
 from deploykit.recipes.python import UV, UV_ENVIRONMENT
 from deploykit.recipes.replacing import replaced
@@ -48,7 +48,9 @@ def notes(host: Host, facts: Facts) -> Iterator[Note]:
     parts = [each]
     if any(app.database.kind == "postgres" for app in host.apps):
         parts.append(f"PostgreSQL {shared.postgres.shared_buffers} MiB of shared buffers")
-    parts += [f"Redis of {name} at most {size} MiB" for name, size in shared.redis.items()]
+    for app in host.apps:
+        sized = [(store, shared.stores[app.name, store.name]) for store in app.stores if store.kind != "rabbitmq"]
+        parts += [f"{services.called(app, store)} at most {size} MiB" for store, size in sized]
     yield Note(f"{facts.memory} MiB of memory: {'; '.join(parts)}; about {shared.needed} MiB at the busiest")
     for warning in shared.warnings:
         yield Note(warning, warning=True)
@@ -159,8 +161,7 @@ def environment(app: App, release: str, slot: str, venv: str) -> dict[str, Value
     if app.database.kind == "postgres":
         # So that psql, pg_dump and a driver that is told nothing find the database, too.
         found |= {"PGHOST": names["database.host"], "PGUSER": app.user, "PGDATABASE": app.database.name}
-    if app.redis is not None:
-        found["REDIS_URL"] = names["redis.url"]
+    found |= services.environment(app, names)
     for name, value in app.env.items():
         found[name] = replaced(value, names) if isinstance(value, str) else value
     path = found.get("PATH", "/usr/local/bin:/usr/bin:/bin")
@@ -194,10 +195,7 @@ def references(app: App, release: str) -> dict[str, Value]:
         "media.url": app.media.url if app.media else "/media/",
     }
     found |= {f"database.{part}": value for part, value in _database(app).items()}
-    if app.redis is not None:
-        socket = f"/run/redis-{app.name}/redis.sock"
-        found |= {"redis.url": f"unix://{socket}?db=0", "redis.socket": socket}
-    return found
+    return found | services.references(app)
 
 
 def _allowed(domain: str) -> str:

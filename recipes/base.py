@@ -8,7 +8,7 @@ from deploykit.agent.resource import Failed, Note, Render, Resource
 from deploykit.agent.resources import DataDirectory, Directory, File, Package, User
 from deploykit.agent.values import App, Facts, Host
 from deploykit.agent.virtualenv import BUILDER, CACHE, SHARED
-from deploykit.recipes import postgres
+from deploykit.recipes import postgres, rabbitmq
 from deploykit.recipes.systems import supported, system
 
 #: nginx's user, on every Debian and Ubuntu (package base-passwd).
@@ -23,6 +23,7 @@ def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
         what, _, todo = reason.partition(". ")
         raise Failed(what, todo=todo)
     yield from postgres.early(host, facts)  # before any package: all packages are installed at once
+    yield from rabbitmq.early(host, facts, render)
 
     yield Package("ca-certificates")
     for package in system(facts).zones:  # minimal images lack them, and Django's TIME_ZONE has no other source

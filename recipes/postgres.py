@@ -6,42 +6,19 @@ default): there is no password that could leak.
 
 from __future__ import annotations
 
-import glob
-import json
-import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 from deploykit.agent import dump
-from deploykit.agent.process import remembered, run
+from deploykit.agent.process import run
 from deploykit.agent.resource import Action, Failed, NotYet, Render, Resource, State
 from deploykit.agent.resources import Directory, File, Package, SharedService
 from deploykit.agent.values import Facts, Host
+from deploykit.recipes.extensions import PACKAGES, PRELOADED
+from deploykit.recipes.psql import Script, ask, extensions, seen
 from deploykit.recipes.sizing import sizes
 from deploykit.recipes.systems import system
-
-_SOCKETS = "/run/postgresql"
-
-_SEEN = """
-SELECT json_build_object(
-    'version', current_setting('server_version_num')::int / 10000,
-    'roles', (SELECT json_object_agg(rolname, array_remove(ARRAY[
-            CASE WHEN rolcanlogin THEN 'login' END,
-            CASE WHEN rolsuper THEN 'superuser' END,
-            CASE WHEN rolcreatedb THEN 'createdb' END,
-            CASE WHEN rolcreaterole THEN 'createrole' END,
-            CASE WHEN rolreplication THEN 'replication' END,
-            CASE WHEN rolbypassrls THEN 'bypassrls' END], NULL)) FROM pg_roles),
-    'databases', (SELECT json_object_agg(datname, json_build_object(
-            'owner', pg_get_userbyid(datdba),
-            'encoding', pg_encoding_to_char(encoding),
-            'public', EXISTS (SELECT FROM aclexplode(coalesce(datacl, acldefault('d', datdba)))
-                              WHERE grantee = 0 AND privilege_type = 'CONNECT')))
-        FROM pg_database),
-    'settings', (SELECT json_object_agg(name, current_setting(name)) FROM pg_settings WHERE context = 'postmaster'));
-"""
 
 
 @dataclass(frozen=True)
@@ -152,6 +129,131 @@ class Database(Resource):
 
 
 @dataclass(frozen=True)
+class Setting(Resource):
+    """A setting that each new connection to a database begins with. What others have set there is left alone."""
+
+    together: ClassVar[bool] = True
+
+    database: str
+    name: str
+    value: str
+    major: str
+
+    @property
+    def key(self) -> str:
+        return f"postgres setting {self.database} {self.name}"
+
+    def wanted(self) -> State:
+        return {"value": self._plain(self.value)}
+
+    def observe(self) -> State | None:
+        database = seen(self.major)["databases"].get(self.database)
+        if database is None:
+            raise NotYet(f"the database {self.database} is not there yet")
+        for pair in database["settings"] or ():
+            name, _, value = pair.partition("=")
+            if name.lower() == self.name:
+                return {"value": self._plain(value)}
+        return None
+
+    def _plain(self, value: str) -> str:
+        """PostgreSQL quotes the names in a list, as the user may."""
+        return ", ".join(_elements(value)) if self.name in _LISTS else value
+
+    def change(self, observed: State | None) -> None:
+        type(self).change_together([self])
+
+    @classmethod
+    def change_together(cls, several: Sequence[Resource]) -> None:
+        """One psql for all."""
+        script = Script()
+        for each in (each for each in several if isinstance(each, Setting)):
+            values = _elements(each.value) if each.name in _LISTS else [each.value]
+            value = ", ".join(script.text(one) for one in values)
+            script.add(each.major, f"ALTER DATABASE {script.name(each.database)} SET {each._name(script)} = {value};")
+        try:
+            script.run()
+        except Failed as failure:
+            apps = ", ".join(sorted({each.app for each in several}))
+            todo = f"Correct `settings` of the database of {apps}: https://www.postgresql.org/docs/current/runtime-config.html"
+            raise Failed("PostgreSQL refuses a database's setting", failure.detail, todo) from None
+
+    def _name(self, script: Script) -> str:
+        return ".".join(script.name(part) for part in self.name.split("."))
+
+    def remove(self) -> None:
+        script = Script()
+        script.add(self.major, f"ALTER DATABASE {script.name(self.database)} RESET {self._name(script)};")
+        script.run()
+
+
+#: Settings that are lists of names, which PostgreSQL takes one by one.
+_LISTS = frozenset({"search_path", "temp_tablespaces", "session_preload_libraries", "local_preload_libraries"})
+
+
+def _elements(value: str) -> list[str]:
+    return [part.strip().strip('"') for part in value.split(",")]
+
+
+@dataclass(frozen=True)
+class Extension(Resource):
+    """An extension in a database, which only the superuser may make. Data may hang on it: no plan removes it."""
+
+    removable: ClassVar[bool] = False
+    asks: ClassVar[bool] = True
+    together: ClassVar[bool] = True
+
+    database: str
+    name: str
+    major: str
+
+    def __post_init__(self) -> None:
+        _extended.add(self.database)
+
+    @property
+    def key(self) -> str:
+        return f"postgres extension {self.database} {self.name}"
+
+    def wanted(self) -> State:
+        return {"installed": True}
+
+    def observe(self) -> State | None:
+        found = extensions(self.major, tuple(sorted(_extended))).get(self.database)
+        if found is None:
+            raise NotYet(f"the database {self.database} is not there yet")
+        return {"installed": True} if self.name in found else None
+
+    def change(self, observed: State | None) -> None:
+        type(self).change_together([self])
+
+    @classmethod
+    def change_together(cls, several: Sequence[Resource]) -> None:
+        """One psql each: an extension that is there is named by no other's failure."""
+        for each in several:
+            if isinstance(each, Extension):
+                each._make()
+
+    def _make(self) -> None:
+        # CASCADE: with those it needs. In the schema public, but for what has a schema of its own.
+        statement = 'CREATE EXTENSION IF NOT EXISTS :"name" CASCADE;'
+        try:
+            ask(self.major, statement, {"name": self.name}, database=self.database, schema="public")
+        except Failed as failure:
+            what = f"PostgreSQL cannot make the extension {self.name} in the database {self.database}"
+            todo = ""
+            if "is not available" in failure.detail or "could not open extension control file" in failure.detail:
+                todo = (
+                    f'If a package of the system has it, name that: `apt = ["postgresql-{self.major}-..."]` in '
+                    f"[apps.{self.app}]. Its name may also be wrong: `SELECT name FROM pg_available_extensions`."
+                )
+            raise Failed(what, failure.detail, todo) from None
+
+
+#: Every database that a resource of this run wants an extension in, so that the first question asks for all of them.
+_extended: set[str] = set()
+
+
+@dataclass(frozen=True)
 class Started(Resource):
     """What the running cluster must have been started with; a restart if it was started with something else.
 
@@ -178,86 +280,6 @@ class Started(Resource):
     def change(self, observed: State | None) -> None:
         run(readable(self.major))
         run(("systemctl", "restart", cluster(self.major)))
-
-
-@remembered
-def seen(major: str) -> Mapping[str, Any]:
-    """All roles and databases of the cluster: one process for any number of resources. Raises NotYet, Failed."""
-    if not os.path.exists(_psql(major)):
-        _alone(major)
-        raise NotYet("PostgreSQL is not installed")
-    done = run((_psql(major), *_OPTIONS, "-d", "postgres"), user="postgres", stdin=_SEEN, check=False)
-    if done.returncode != 0:
-        raise NotYet(f"PostgreSQL does not answer: {done.stderr.strip().partition(chr(10))[0]}")
-    answer: dict[str, Any] = json.loads(done.stdout)
-    if str(answer["version"]) != major:
-        raise _other(str(answer["version"]), major)
-    return answer
-
-
-def _alone(major: str) -> None:
-    """Raises Failed when another PostgreSQL has the port: of apt.postgresql.org, or from before the system's upgrade.
-
-    Told before anything is installed: Debian's scripts would give ours another port, and from version 269 on
-    no cluster at all: https://manpages.debian.org/trixie/postgresql-common/pg_createcluster.1.en.html
-    """
-    for path in glob.glob("/etc/postgresql/*/*/postgresql.conf"):
-        found = path.split("/")[-3]
-        if found == major:
-            continue
-        with open(path, encoding="utf-8", errors="replace") as file:
-            port = re.search(r"^\s*port\s*=?\s*(\d+)", file.read(), re.MULTILINE)
-        if port is None or port[1] == "5432":
-            raise _other(found, major)
-
-
-def _other(found: str, major: str) -> Failed:
-    return Failed(
-        f"PostgreSQL {found} has port 5432, and {major}, this system's own, was expected",
-        "`pg_lsclusters` on the host shows every cluster.",
-        f"After an upgrade of the system: `pg_upgradecluster {found} main`. Else move that cluster to another port "
-        '(`port` in its postgresql.conf), or use it by a URL, `database = { env = "DATABASE_URL" }`. Deploy again.',
-    )
-
-
-#: No psqlrc, bare values, the first error ends it. The cluster's own socket and port, whatever the environment says.
-_OPTIONS = ("-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", _SOCKETS, "-p", "5432")
-
-
-def ask(major: str, statement: str, values: Mapping[str, str], database: str = "postgres") -> str:
-    """Runs SQL as the superuser; psql quotes the values where it says `:"name"` or `:'name'`. Raises Failed."""
-    variables = [word for name, value in values.items() for word in ("-v", f"{name}={value}")]
-    argv = (_psql(major), *_OPTIONS, *variables, "-d", database)
-    return run(argv, user="postgres", stdin=statement).stdout
-
-
-@dataclass
-class Script:
-    """Statements for one psql. Names are given to it as variables, which it quotes itself."""
-
-    major: str = ""
-    statements: list[str] = field(default_factory=list)
-    values: dict[str, str] = field(default_factory=dict)
-
-    def name(self, value: str) -> str:
-        """How a name is written in a statement."""
-        variable = f"name{len(self.values)}"
-        self.values[variable] = value
-        return f':"{variable}"'
-
-    def add(self, major: str, statement: str) -> None:
-        self.major = major
-        self.statements.append(statement)
-
-    def run(self) -> None:
-        """All of them, up to the first that fails. Raises Failed."""
-        if self.statements:
-            ask(self.major, "\n".join(self.statements), self.values)
-
-
-def _psql(major: str) -> str:
-    """psql itself: Debian's /usr/bin/psql is a script that looks for a cluster first, which costs 60 ms."""
-    return f"/usr/lib/postgresql/{major}/bin/psql"
 
 
 def cluster(major: str) -> str:
@@ -296,6 +318,12 @@ def _start(host: Host, facts: Facts) -> tuple[tuple[str, str], ...]:
     )
 
 
+def _preloaded(host: Host) -> tuple[tuple[str, str], ...]:
+    """Not in `early`: the cluster may be made before the libraries' packages are set up."""
+    wanted = {name for app in host.apps for name in app.database.extensions} & PRELOADED
+    return (("shared_preload_libraries", ",".join(sorted(wanted))),) if wanted else ()
+
+
 def written(mebibytes: int) -> str:
     """An amount of memory as PostgreSQL writes it: in the largest unit that leaves no rest."""
     return f"{mebibytes}MB" if mebibytes % 1024 else f"{mebibytes // 1024}GB"
@@ -309,7 +337,10 @@ def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
     major = system(facts).postgres
     yield Package(f"postgresql-{major}")  # not the package postgresql: another repository's would be another major
 
-    start = _start(host, facts)
+    for name in sorted({name for app in apps for name in app.database.extensions} & PACKAGES.keys()):
+        yield Package(PACKAGES[name].format(major=major))
+
+    start = (*_start(host, facts), *_preloaded(host))
     text = render("postgres/deploykit.conf.j2", start=start, size=sizes(facts, host.apps).postgres)
     reload = Action("reload PostgreSQL", (("systemctl", "reload", cluster(major)),), check=readable(major))
     yield File(f"/etc/postgresql/{major}/main/conf.d/deploykit.conf", text, actions=(reload,))
@@ -320,3 +351,8 @@ def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
     for app in apps:
         yield Role(app.user, major, app=app.name)
         yield Database(app.database.name, app.user, major, app=app.name)
+    for app in apps:
+        for name in app.database.extensions:
+            yield Extension(app.database.name, name, major, app=app.name)
+        for name, value in app.database.settings:
+            yield Setting(app.database.name, name, value, major, app=app.name)

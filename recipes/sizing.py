@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from deploykit.agent.values import App, Facts
+from deploykit.agent.values import App, Facts, Service
 
 _SOLD = (512, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768, 49152, 65536, 98304, 131072)
 
@@ -20,8 +20,10 @@ SYSTEM = 170
 WORKER = 90
 #: gunicorn's master, which loads no app; one per app.
 MASTER = 25
-#: Redis itself, empty.
-REDIS = 8
+#: Redis and Memcached themselves, empty.
+STORE = {"redis": 8, "memcached": 5}
+#: RabbitMQ with the Erlang it runs in, its queues nearly empty; one for all apps.
+RABBITMQ = 120
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,14 @@ class Postgres:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Everybody's share. `redis` and `workers` go by the app's name; `needed` is the sum at the busiest moment."""
+    """Everybody's share. `workers` goes by the app's name, `stores` (Redis, Memcached) by the app's and its own.
+
+    `rabbitmq` is where RabbitMQ lets senders wait; `needed` is the sum at the busiest moment.
+    """
 
     postgres: Postgres
-    redis: dict[str, int] = field(default_factory=dict)
+    stores: dict[tuple[str, str], int] = field(default_factory=dict)
+    rabbitmq: int = 0
     workers: dict[str, int] = field(default_factory=dict)
     needed: int = 0
     warnings: tuple[str, ...] = ()
@@ -50,9 +56,12 @@ def sizes(facts: Facts, apps: Sequence[App]) -> Sizes:
     """Shares the host's memory among its apps; what the user has set stays as set. Warnings are sentences."""
     memory = next((size for size in _SOLD if facts.memory <= size), facts.memory)
     database = _postgres(memory)
-    caches = {app.name: app.redis.memory or _between(16, memory // 64, 256) for app in apps if app.redis is not None}
+    every = [(app.name, store) for app in apps for store in app.stores]
+    stores = {(app, store.name): _store(memory, store) for app, store in every if store.kind in STORE}
 
-    fixed = SYSTEM + len(apps) * MASTER + sum(caches.values()) + len(caches) * REDIS
+    fixed = SYSTEM + len(apps) * MASTER + sum(stores.values()) + sum(STORE.get(store.kind, 0) for _, store in every)
+    if any(store.kind == "rabbitmq" for _, store in every):
+        fixed += RABBITMQ
     if any(app.database.kind == "postgres" for app in apps):
         fixed += database.shared_buffers + 30
 
@@ -61,7 +70,12 @@ def sizes(facts: Facts, apps: Sequence[App]) -> Sizes:
     workers = {app.name: app.web.workers or fitting for app in apps}
     needed = fixed + _workers(apps, fitting)
     warnings = tuple(_warnings(facts, apps, memory, needed, wished, fitting))
-    return Sizes(database, caches, workers, needed, warnings)
+    return Sizes(database, stores, max(RABBITMQ + 40, memory // 8), workers, needed, warnings)
+
+
+def _store(memory: int, store: Service) -> int:
+    """A broker that is full refuses what it is sent, a cache only forgets: so a broker gets twice as much."""
+    return store.memory or (_between(32, memory // 32, 512) if store.persistent else _between(16, memory // 64, 256))
 
 
 def _postgres(memory: int) -> Postgres:

@@ -85,6 +85,8 @@ def empty(kind: str, name: str) -> bool:
         return not Path(name).exists() or Path(name).stat().st_size == 0
     if kind == "postgres":
         question = "SELECT count(*) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
-        answer = run(["psql", "-XAtq", "-d", name, "-c", question], user="postgres", check=False)
+        # The superuser must not find what the app may have put first in its database's search path.
+        safe = {"PGOPTIONS": "-c search_path=pg_catalog"}
+        answer = run(["psql", "-XAtq", "-d", name, "-c", question], user="postgres", env=safe, check=False)
         return answer.stdout.strip() == "0"
     return False

@@ -11,9 +11,9 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploykit.agent import store
 from deploykit.agent.resource import HostSecret, Joined, Resource, Secret, State
 from deploykit.agent.resources import File
+from deploykit.agent.store import plain as plain
 
 HEADER = "# Written by deploykit; changes made here are undone by the next deploy.\n"
 
@@ -58,18 +58,6 @@ class EnvFile(Resource):
 
     def remove(self) -> None:
         Path(self.path).unlink(missing_ok=True)
-
-
-def plain(app: str, value: str | Secret | HostSecret | Joined, *, make: bool) -> str:
-    """A value in the clear. With `make`, a secret that the host shall invent is made now. Raises Failed."""
-    if isinstance(value, Joined):
-        return "".join(plain(app, each, make=make) for each in value.parts)
-    if isinstance(value, HostSecret):
-        if make:
-            return store.ensure(app, value).reveal()
-        found = store.look(app, value)
-        return found.reveal() if found else "(made on the host at deploy)"
-    return value.reveal() if isinstance(value, Secret) else value
 
 
 def read(path: str) -> dict[str, Secret]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import secrets as random
 import string
+import threading
 
 from deploykit.agent import paths
-from deploykit.agent.resource import Failed, HostSecret, Secret
+from deploykit.agent.resource import Failed, HostSecret, Joined, Secret
 
 _ALPHABET = string.ascii_letters + string.digits + "-_"
+_making = threading.Lock()  # releases are built while files are written: both may want a new secret of one app
 
 
 def read(app: str) -> dict[str, Secret]:
@@ -40,8 +42,21 @@ def look(app: str, wanted: HostSecret) -> Secret | None:
 
 def ensure(app: str, wanted: HostSecret) -> Secret:
     """The value, made now when there is none."""
-    found = look(app, wanted)
-    if found is None:
-        found = Secret("".join(random.choice(_ALPHABET) for _ in range(wanted.make)))
-        write(app, wanted.name, found)
+    with _making:
+        found = look(app, wanted)
+        if found is None:
+            found = Secret("".join(random.choice(_ALPHABET) for _ in range(wanted.make)))
+            write(app, wanted.name, found)
     return found
+
+
+def plain(app: str, value: str | Secret | HostSecret | Joined, *, make: bool) -> str:
+    """A value in the clear. With `make`, a secret that the host shall invent is made now. Raises Failed."""
+    if isinstance(value, Joined):
+        return "".join(plain(app, each, make=make) for each in value.parts)
+    if isinstance(value, HostSecret):
+        if make:
+            return ensure(app, value).reveal()
+        found = look(app, value)
+        return found.reveal() if found else "(made on the host at deploy)"
+    return value.reveal() if isinstance(value, Secret) else value

@@ -282,6 +282,13 @@ class App:
         """The app's folder on the host."""
         return f"/srv/{self.name}"
 
+    @property
+    def stores(self) -> tuple[Service, ...]:
+        """Its caches and brokers: the cache named "redis", and its services."""
+        if self.redis is None:
+            return self.services
+        return (Service("redis", "redis", self.redis.memory, port=self.redis.port), *self.services)
+
 
 @dataclass(frozen=True)
 class Host:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from deploykit.agent.secret import Secret
 from deploykit.config.check import Reader, nearest, shown
 from deploykit.config.project import AppEntry, HostEntry
+from deploykit.config.toml import Path as Way
 
 
 def check(reader: Reader, hosts: Sequence[HostEntry], apps: Sequence[AppEntry]) -> None:
@@ -24,6 +25,8 @@ def check(reader: Reader, hosts: Sequence[HostEntry], apps: Sequence[AppEntry]) 
                     meant and f'"{meant}"',
                 )
     _addresses(reader, hosts)
+    for app in apps:
+        _ports(reader, app)
     places = {app.name: _places(app, hosts) for app in apps}
     for number, later in enumerate(apps):
         for earlier in apps[:number]:
@@ -62,12 +65,38 @@ def _clash(reader: Reader, earlier: AppEntry, later: AppEntry) -> None:
             if domain in taken:
                 what = f"{domain} belongs to [apps.{earlier.name}] already, on the same host"
                 reader.add(("apps", later.name, key, index), what, "a domain leads to one app on a host")
-    if later.port and later.port == earlier.port:
-        what = f"{later.port} belongs to [apps.{earlier.name}] already, on the same host"
-        reader.add(("apps", later.name, "port"), what, "a port of its own for each app")
+    used = {port for _, port in _used(earlier)}
+    for way, port in _used(later):
+        if port in used:
+            what = f"{port} belongs to [apps.{earlier.name}] already, on the same host"
+            reader.add(("apps", later.name, *way), what, "a port of its own for each app, cache and broker")
     if later.database.name and later.database.name == earlier.database.name:
         what = f"the database {later.database.name} belongs to [apps.{earlier.name}] already, on the same host"
         reader.add(("apps", later.name, "database"), what, "a database of its own for each app")
+
+
+#: What other programs of the host have, or would have: nginx, PostgreSQL, RabbitMQ and its Erlang, Redis, Memcached.
+_TAKEN = {80: "nginx", 443: "nginx", 4369: "RabbitMQ", 5432: "PostgreSQL", 5672: "RabbitMQ", 6379: "Redis"}
+_TAKEN |= {11211: "Memcached", 25672: "RabbitMQ"}
+
+
+def _used(app: AppEntry) -> list[tuple[Way, int]]:
+    """The ports of an app, of its Redis and of its services, with the place of each in the table."""
+    found: list[tuple[Way, int]] = [(("port",), app.port), (("redis", "port"), app.redis.port if app.redis else 0)]
+    found += [(("services", each.name, "port"), each.port) for each in app.services]
+    return [(way, port) for way, port in found if port]
+
+
+def _ports(reader: Reader, app: AppEntry) -> None:
+    seen: set[int] = set()
+    for way, port in _used(app):
+        if port in _TAKEN:
+            what = f"{port} is the port of {_TAKEN[port]} on every host"
+            reader.add(("apps", app.name, *way), what, "another port, such as 6401")
+        elif port in seen:
+            what = f"{port} is set twice in [apps.{app.name}]"
+            reader.add(("apps", app.name, *way), what, "a port of its own for each cache and broker")
+        seen.add(port)
 
 
 def warn(apps: Sequence[AppEntry]) -> Reader:

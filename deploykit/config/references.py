@@ -61,12 +61,14 @@ _BY_PORT = ("host", "port", "password")
 
 
 def _service(name: str, kind: str, port: int) -> Known:
-    return {
-        f"{name}.{part}": f"it listens on a socket only; give it a port: {name} = {{ ..., port = 6401 }}"
-        if part in _BY_PORT and not port and kind != "rabbitmq"
-        else ""
-        for part in SERVICES.get(kind, ())
-    }
+    def reason(part: str) -> str:
+        if part in _BY_PORT and not port and kind != "rabbitmq":
+            return f"it listens on a socket only; give it a port: {name} = {{ ..., port = 6401 }}"
+        if part == "socket" and port and kind == "memcached":
+            return "Memcached has a socket or a port, and this one has a port"
+        return ""
+
+    return {f"{name}.{part}": reason(part) for part in SERVICES.get(kind, ())}
 
 
 def known(

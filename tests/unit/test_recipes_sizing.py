@@ -35,7 +35,7 @@ SOLD = {512: 474, 1024: 969, 2048: 1987, 4096: 3924, 16384: 16008}
 @pytest.mark.parametrize("sold", SOLD)
 def test_every_size_is_sane(sold: int, count: int) -> None:
     found = sizes(facts(SOLD[sold]), apps(count))
-    assert found.workers.keys() == found.redis.keys() == {f"app{number}" for number in range(count)}
+    assert found.workers.keys() == {app for app, _ in found.stores} == {f"app{number}" for number in range(count)}
     assert all(1 <= workers <= 5 for workers in found.workers.values())
     assert found.postgres.shared_buffers <= sold // 4
     assert found.postgres.effective_cache_size < sold
@@ -80,7 +80,7 @@ def test_many_connections_are_told() -> None:
 
 def test_what_the_user_sets_stays() -> None:
     found = sizes(facts(969), apps(3, redis=100, workers=6))
-    assert set(found.workers.values()) == {6} and set(found.redis.values()) == {100}
+    assert set(found.workers.values()) == {6} and set(found.stores.values()) == {100}
     assert found.warnings
 
 
@@ -96,7 +96,7 @@ def test_a_kernel_update_changes_nothing() -> None:
 def test_another_app_leaves_postgres_and_caches_as_they_are() -> None:
     few, many = sizes(facts(3924), apps(1)), sizes(facts(3924), apps(30))
     assert few.postgres == many.postgres
-    assert few.redis["app0"] == many.redis["app0"]
+    assert few.stores["app0", "redis"] == many.stores["app0", "redis"]
 
 
 def test_no_apps() -> None:

@@ -17,7 +17,7 @@ from deploykit.agent.resource import Failed, Note
 from deploykit.agent.resources import Package
 from deploykit.agent.values import App, Database, Facts, Host, Redis, Tls
 from deploykit.errors import DeploykitError
-from deploykit.recipes import base, postgres
+from deploykit.recipes import base, psql
 from deploykit.recipes.systems import SYSTEMS, supported, system
 from deploykit.remote import Remote
 
@@ -102,8 +102,8 @@ def test_a_firewall_without_the_ports_is_told() -> None:
 
 @pytest.fixture
 def clusters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    real = postgres.glob.glob  # type: ignore[attr-defined]
-    monkeypatch.setattr(postgres.glob, "glob", lambda pattern: real(str(tmp_path) + pattern))  # type: ignore[attr-defined]
+    real = psql.glob.glob  # type: ignore[attr-defined]
+    monkeypatch.setattr(psql.glob, "glob", lambda pattern: real(str(tmp_path) + pattern))  # type: ignore[attr-defined]
     yield tmp_path / "etc/postgresql"
 
 
@@ -117,13 +117,13 @@ def cluster(clusters: Path, version: str, name: str, port: str) -> None:
 
 
 def test_another_postgresql_is_no_obstacle_on_another_port(clusters: Path) -> None:
-    postgres._alone("16")
+    psql._alone("16")
     cluster(clusters, "17", "main", "port = 5433\t\t\t\t# (change requires restart)")
     cluster(clusters, "16", "main", "port = 5432\t\t\t\t# (change requires restart)")
-    postgres._alone("16")
+    psql._alone("16")
     cluster(clusters, "14", "old", "#port = 5432")
     with pytest.raises(Failed, match="PostgreSQL 14 has port 5432, and 16, this system's own, was expected"):
-        postgres._alone("16")
+        psql._alone("16")
 
 
 # -- becoming root --------------------------------------------------------------------------------

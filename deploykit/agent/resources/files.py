@@ -10,9 +10,10 @@ import stat
 from dataclasses import dataclass
 from typing import ClassVar
 
+from deploykit.agent import store
 from deploykit.agent.resource import Aspect, Failed, Resource, State
 from deploykit.agent.resources import disk
-from deploykit.agent.secret import Secret
+from deploykit.agent.secret import Joined, Secret
 
 #: A file larger than this is told from ours by its size alone, in bytes: nothing a recipe writes comes near.
 _LARGEST = 4 << 20
@@ -20,10 +21,13 @@ _LARGEST = 4 << 20
 
 @dataclass(frozen=True)
 class File(Resource):
-    """A file with the whole of its content. Its folder must be there. Secret content is never shown."""
+    """A file with the whole of its content. Its folder must be there. Secret content is never shown.
+
+    What the host's own secrets are part of (Joined) is put together there; they are those of the resource's app.
+    """
 
     path: str
-    content: str | Secret
+    content: str | Secret | Joined
     owner: str = "root"
     group: str = "root"
     mode: int = 0o644
@@ -33,14 +37,15 @@ class File(Resource):
         return f"file {self.path}"
 
     def wanted(self) -> State:
-        return {"content": self.content, "owner": self.owner, "group": self.group, "mode": f"{self.mode:04o}"}
+        content = self._plain(make=False)
+        return {"content": content, "owner": self.owner, "group": self.group, "mode": f"{self.mode:04o}"}
 
     def observe(self) -> State | None:
         try:
             text, found = _read(self.path)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        content: Aspect = Secret(text) if isinstance(self.content, Secret) else text
+        content: Aspect = text if isinstance(self.content, str) else Secret(text)
         return {
             "content": content,
             "owner": disk.owner(found.st_uid),
@@ -49,8 +54,14 @@ class File(Resource):
         }
 
     def change(self, observed: State | None) -> None:
-        text = self.content.reveal() if isinstance(self.content, Secret) else self.content
+        content = self._plain(make=True)
+        text = content.reveal() if isinstance(content, Secret) else content
         disk.write(self.path, text.encode(), disk.uid(self.owner), disk.gid(self.group), self.mode)
+
+    def _plain(self, *, make: bool) -> str | Secret:
+        if isinstance(self.content, Joined):
+            return Secret(store.plain(self.app, self.content, make=make))
+        return self.content
 
     def remove(self) -> None:
         disk.unlink(self.path)
