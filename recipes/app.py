@@ -13,7 +13,7 @@ from deploykit.agent.envfile import EnvFile
 from deploykit.agent.resource import HostSecret, Note, Render, Resource, Secret
 from deploykit.agent.resources import Directory, File
 from deploykit.agent.values import App, Check, Facts, Host, Value
-from deploykit.recipes import programs, services
+from deploykit.recipes import build, files, programs, services
 from deploykit.recipes.programs import IN_APP, WITH_ENV
 from deploykit.recipes.python import UV, UV_ENVIRONMENT
 from deploykit.recipes.replacing import replaced
@@ -59,7 +59,10 @@ def notes(host: Host, facts: Facts) -> Iterator[Note]:
 def deployment(app: App, facts: Facts, render: Render, workers: int) -> Deployment:
     """One app at the release that its source, requirements and settings make."""
     venv = _venv(app, facts)
-    release = _name(app.code.digest, venv.key, app.code.root, app.settings)
+    # Of no release and no slot: so what decides a release's name does not depend on it.
+    neutral = environment(app, "", "", ""), references(app, "", "")
+    further = build.decides(app, *neutral, render)
+    release = _name(app.code.digest, venv.key, app.code.root, app.settings, *further)
     folder = f"{app.home}/releases/{release}"
     names = references(app, release)
     database_name = sqlite_path(app) if app.database.kind == "sqlite" else app.database.name
@@ -78,6 +81,8 @@ def deployment(app: App, facts: Facts, render: Render, workers: int) -> Deployme
         database=app.database.kind,
         database_name=database_name,
         keep=app.keep,
+        build=build.build(app, names),
+        public=build.public(app),
     )
 
 
@@ -102,9 +107,11 @@ def _slot(
     assert slot in SLOTS
     place = f"{app.home}/venvs/{venv.key}"
     env = environment(app, release, slot, place)
+    names = references(app, release, slot)
     return (
         EnvFile(path=f"/etc/deploykit/{app.name}.{slot}.env", variables=tuple(env.items()), app=app.name),
-        *programs.files(app, slot, folder, place, references(app, release), render, workers),
+        *files.files(app, slot, env, names, render),
+        *programs.files(app, slot, folder, place, names, render, workers),
     )
 
 
@@ -137,7 +144,7 @@ def environment(app: App, release: str, slot: str, venv: str) -> dict[str, Value
 
     Web servers, workers, schedules, hooks, builds and commands by hand all have this one, and nothing else.
     """
-    names = references(app, release)
+    names = references(app, release, slot)
     found: dict[str, Value] = {
         "HOME": f"{app.home}/home",
         "USER": app.user,
@@ -164,6 +171,10 @@ def environment(app: App, release: str, slot: str, venv: str) -> dict[str, Value
     found |= services.environment(app, names)
     for name, value in app.env.items():
         found[name] = replaced(value, names) if isinstance(value, str) else value
+    if files.on_pythonpath(app):
+        theirs = found.get("PYTHONPATH", "")
+        place = names_as_text(names, "files.dir")
+        found["PYTHONPATH"] = f"{place}:{theirs}" if theirs and isinstance(theirs, str) else place
     path = found.get("PATH", "/usr/local/bin:/usr/bin:/bin")
     found["PATH"] = f"{venv}/bin:{path}" if isinstance(path, str) else path
     found["VIRTUAL_ENV"] = venv
@@ -180,7 +191,7 @@ def names_as_text(names: Mapping[str, Value], name: str) -> str:
     return value
 
 
-def references(app: App, release: str) -> dict[str, Value]:
+def references(app: App, release: str, slot: str = "") -> dict[str, Value]:
     """What `${...}` may stand for in this app's environment."""
     found: dict[str, Value] = {
         "app.name": app.name,
@@ -189,6 +200,7 @@ def references(app: App, release: str) -> dict[str, Value]:
         "app.domain": app.domains[0],
         "app.domains": ",".join(_allowed(domain) for domain in (*app.domains, *app.redirects)),
         "data.dir": f"{app.home}/data",
+        "files.dir": files.folder(app, slot),
         "static.root": f"{app.home}/releases/{release}/static",
         "static.url": app.static.url if app.static else "/static/",
         "media.root": f"{app.home}/media",

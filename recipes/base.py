@@ -8,7 +8,7 @@ from deploykit.agent.resource import Failed, Note, Render, Resource
 from deploykit.agent.resources import DataDirectory, Directory, File, Package, User
 from deploykit.agent.values import App, Facts, Host
 from deploykit.agent.virtualenv import BUILDER, CACHE, SHARED
-from deploykit.recipes import postgres, rabbitmq
+from deploykit.recipes import build, postgres, rabbitmq
 from deploykit.recipes.systems import supported, system
 
 #: nginx's user, on every Debian and Ubuntu (package base-passwd).
@@ -85,6 +85,8 @@ def _app(app: App, render: Render) -> Iterator[Resource]:
     if app.media is not None:
         # the set-group-id bit hands www-data on to every folder and file the app makes in it
         yield DataDirectory(f"{app.home}/media", user, WWW, 0o2750, app=app.name)
+
+    yield from build.persistent(app, WWW)
 
     # The sockets' folder is made now, and at every boot since /run is empty then.
     sockets = f"/run/{app.name}"

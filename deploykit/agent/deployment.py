@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from deploykit.agent import paths, supervisord
+from deploykit.agent.configfile import ConfigurationFile
 from deploykit.agent.envfile import EnvFile
 from deploykit.agent.resource import Aspect, Failed, NotYet, Resource, State
-from deploykit.agent.values import Check
+from deploykit.agent.values import Build, Check
 
 SLOTS = ("a", "b")
+
+#: The steps whose commands may write into the release; after them it is sealed.
+BUILDING = ("after_checkout", "after_install", "before_collectstatic", "after_collectstatic")
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,8 @@ class Deployment(Resource):
     database: str  # "postgres", "sqlite", "url", "none"
     database_name: str  # of the local database, or the SQLite file's path
     keep: int
+    build: Build = field(default_factory=Build)  # its hooks' `${...}` replaced
+    public: tuple[str, ...] = ()  # folders of the built code that nginx serves, relative to the source's top
 
     @property
     def key(self) -> str:
@@ -106,6 +112,16 @@ class Deployment(Resource):
         return self.folder / "code" / self.root if self.root else self.folder / "code"
 
     @property
+    def builds(self) -> bool:
+        """Whether commands of the user's may write into the code while the release is built."""
+        return any(self.build.commands(step) for step in BUILDING)
+
+    @property
+    def configured(self) -> bool:
+        """Whether it has configuration files of the user's."""
+        return any(isinstance(each, ConfigurationFile) for each in self.slot_a)
+
+    @property
     def virtualenv(self) -> Path:
         """The virtualenv's folder."""
         return self.home / "venvs" / self.venv.key
@@ -118,6 +134,10 @@ class Deployment(Resource):
     def files(self, slot: str) -> tuple[Resource, ...]:
         """The files of a slot: environment, gunicorn's and supervisor's configuration."""
         return self.slot_a if slot == "a" else self.slot_b
+
+    def command(self, text: str, slot: str) -> str:
+        """A command as it runs in a slot: a recipe names the folder of configuration files without its slot."""
+        return text.replace(f"/etc/deploykit/{self.app}..d", f"/etc/deploykit/{self.app}.{slot}.d")
 
     def environment(self, slot: str, *, make: bool) -> dict[str, str]:
         """The app's variables in the clear, for the commands of a release."""
@@ -265,6 +285,7 @@ def condition(app: str, release: str) -> str:
     return (
         _altered(f"{folder}/code", kept["seals"])
         or _altered(f"{folder}/static", kept.get("static", []))
+        or _altered(f"{folder}/public", kept.get("public", []))
         or "as released"
     )
 

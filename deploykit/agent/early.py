@@ -29,7 +29,8 @@ def begun(
 ) -> Iterator[None]:
     """Meanwhile, in a thread. `listings` are those of the apps whose code is new, `received` their files."""
     ahead = [each for each in resources if each.ahead and each.observe() is None]
-    due = [each for each in deployments if each.app in listings]
+    # A build that is the user's own may need what apt is still at, and the files of a slot, which come with its turn.
+    due = [each for each in deployments if each.app in listings and not each.builds and not each.configured]
     ended = threading.Event()
 
     def work() -> None:

@@ -42,7 +42,8 @@ def leave(app: str, *, erase: bool, tell: engine.Tell) -> tuple[int, bool]:
 
 def _erase(app: str, data: list[Resource], tell: engine.Tell) -> list[str]:
     dumps = []
-    for file in _databases(Path("/srv") / app / "data"):
+    home = Path("/srv") / app
+    for file in (*_databases(home / "data"), *_databases(home / "persist")):
         dumps.append(str(dump.take(app, "sqlite", str(file), f"deleted-{file.stem}")))
         tell({"event": "output", "app": app, "line": f"dumped to {dumps[-1]}"})
     for resource in data[::-1]:

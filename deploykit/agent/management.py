@@ -81,6 +81,7 @@ class Management:
 
     def __init__(self, deployment: Deployment, slot: str, tell: Tell) -> None:
         self._deployment = deployment
+        self._slot = slot
         self._tell = tell
         self._child: subprocess.Popen[str] | None = None
         venv = str(deployment.virtualenv)
@@ -127,7 +128,7 @@ class Management:
     def shell(self, command: str, *, timeout: float | None = None) -> tuple[int, str]:
         """A command of the user's by the shell, as the app: (exit status, what it printed). `timeout` in seconds."""
         done = run(
-            ["/bin/sh", "-ec", command],
+            ["/bin/sh", "-ec", self._deployment.command(command, self._slot)],
             user=self._deployment.app,
             env=self._env,
             cwd=str(self._deployment.code),

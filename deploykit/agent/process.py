@@ -103,9 +103,12 @@ def kept() -> tuple[int, ...]:
     return _kept
 
 
-def as_user(user: str, env: Mapping[str, str] | None) -> tuple[dict[str, str], dict[str, Any]]:
-    """The environment of a program that runs as `user` ("" is root), and what makes `subprocess` run it so."""
-    environment = {**ENVIRONMENT, **(env or {})}
+def as_user(user: str, env: Mapping[str, str] | None, *, whole: bool = False) -> tuple[dict[str, str], dict[str, Any]]:
+    """The environment of a program that runs as `user` ("" is root), and what makes `subprocess` run it so.
+
+    `whole`: nothing of ours is added to `env`.
+    """
+    environment = {**({} if whole else ENVIRONMENT), **(env or {})}
     if not user or user == "root":
         return environment, {}
     account = pwd.getpwnam(user)
@@ -121,6 +124,7 @@ def run(
     user: str = "",
     stdin: str | bytes = b"",
     env: Mapping[str, str] | None = None,
+    whole: bool = False,
     cwd: str | None = None,
     check: bool = True,
     timeout: float | None = None,
@@ -128,10 +132,12 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Runs one program to its end, as `user` when given (setuid in the child: no sudo, no shell).
 
-    `env` is added to ours. `output` is called with each line as it comes (standard error included). `timeout` in
-    seconds. Raises Failed with the last lines when `check`.
+    `env` is added to ours, or with `whole` all there is. `output` is called with each line as it comes (standard error
+    included). `timeout` in seconds. Raises Failed with the last lines when `check`.
     """
-    environment, identity = as_user(user, env)
+    environment, identity = as_user(user, env, whole=whole)
+    if whole:
+        identity["umask"] = 0o027  # as the app's processes have it
     data = stdin.encode() if isinstance(stdin, str) else stdin
     try:
         if output is None:

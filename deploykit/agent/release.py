@@ -5,19 +5,23 @@ from __future__ import annotations
 import grp
 import json
 import os
+import pwd
 import shutil
 import stat
 import time
 from pathlib import Path
 from typing import Any
 
-from deploykit.agent import paths, virtualenv
+from deploykit.agent import paths, trees, virtualenv
 from deploykit.agent.deployment import Deployment, condition
 from deploykit.agent.process import run
 from deploykit.agent.resource import Failed
 
 #: A tree: (path, mode, size, sha256) of each file, sorted by path. A link has mode 0o120777 and its target as content.
 Listing = list[tuple[str, int, int, str]]
+
+#: How the files looked before anything was built: gone once the release is sealed.
+_LAID = "laid.json"
 
 _MANY = 300  # files from which on it pays to compile them by two processes
 
@@ -42,7 +46,9 @@ def _contents(deployment: Deployment) -> dict[str, Path]:
                 status = os.lstat(place)
             except OSError:
                 continue
-            if (status.st_size, status.st_mtime_ns) == (size, changed) and stat.S_ISREG(status.st_mode):
+            # What a build has made or altered is no content of the source's.
+            as_it_was = (status.st_size, status.st_mtime_ns) == (size, changed) and stat.S_ISREG(status.st_mode)
+            if as_it_was and path in shas:
                 found[shas[path]] = place
     return found
 
@@ -63,7 +69,8 @@ def complete(deployment: Deployment) -> bool:
 def lay(deployment: Deployment, listing: Listing, received: Path) -> Path:
     """Lays the code into a new folder beside the release's place and returns it; files that did not change are linked.
 
-    `received` holds the files that were sent, each named by its SHA-256. Root owns, the app's group reads.
+    `received` holds the files that were sent, each named by its SHA-256. Root owns, the app's group reads; but where
+    the app's own commands build in it, it is the app's until it is sealed, and shares no file with another release.
     """
     partial = deployment.folder.with_name(f"{deployment.release}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -71,7 +78,8 @@ def lay(deployment: Deployment, listing: Listing, received: Path) -> Path:
     (partial / "venv").symlink_to(deployment.virtualenv)  # for people: /srv/<app>/live/venv/bin/python manage.py ...
     code = partial / "code"
     code.mkdir(mode=0o750)
-    group = grp.getgrnam(deployment.app).gr_gid
+    account = pwd.getpwnam(deployment.app)
+    group = account.pw_gid
     os.chown(code, 0, group)
     made = {code}
     have = _contents(deployment)
@@ -88,14 +96,58 @@ def lay(deployment: Deployment, listing: Listing, received: Path) -> Path:
         sent = received / sha
         rights = 0o750 if mode & 0o111 else 0o640
         kept = have.get(sha)
-        if not sent.exists() and kept is not None and stat.S_IMODE(kept.stat().st_mode) == rights:
+        alike = kept is not None and stat.S_IMODE(kept.stat().st_mode) == rights
+        if kept is not None and alike and not sent.exists() and not deployment.builds:
             os.link(kept, place)
             _link_compiled(kept, place, made, group)
             continue
         shutil.copyfile(sent if sent.exists() else have[sha], place)
         place.chmod(rights)
         os.chown(place, 0, group)
+    for path in deployment.build.persist:
+        _keep(deployment, code, path, made, group)
+    if deployment.builds:
+        trees.give(code, account.pw_uid, group)
+        laid = [(path, *_seen(code / path)) for path, mode, _, _ in listing if not stat.S_ISLNK(mode)]
+        paths.write_json(partial / _LAID, laid)
     return partial
+
+
+def _seen(place: Path) -> tuple[int, int, int, int]:
+    """What tells whether a file was written to: the time of its last change (ctime) is nobody's to set."""
+    try:
+        status = os.lstat(place)
+    except OSError:
+        return 0, 0, 0, 0
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def _keep(deployment: Deployment, code: Path, path: str, made: set[Path], group: int) -> None:
+    """Puts a link to what persists where the code has, or would have, a folder (its path ends with "/") or a file.
+
+    What git has there is the first content of it, copied as the app, whose place it is: it may have put links there.
+    """
+    place, lasting = code / path.rstrip("/"), deployment.home / "persist" / path.rstrip("/")
+    folder = path.endswith("/")
+    if place.is_symlink() or place.parent.resolve() != code.resolve() / os.path.dirname(path.rstrip("/")):
+        raise Failed(
+            f"{path} cannot persist: it is a link in the source, or below one",
+            todo=f"persist what it leads to, or leave it out with `exclude` in [apps.{deployment.app}]",
+        )
+    if place.exists():
+        if place.is_dir() != folder:
+            is_, right = ("folder", f"{path}/") if place.is_dir() else ("file", path.rstrip("/"))
+            raise Failed(
+                f"{path} in `persist` of {deployment.app} is a {is_} in the source",
+                todo=f'write "{right}" in [apps.{deployment.app}] persist: a folder ends with /, a file does not',
+            )
+        if folder and not any(lasting.iterdir()):
+            run(["cp", "-R", "--no-dereference", f"{place}/.", str(lasting)], user=deployment.app)
+        elif not folder and not os.path.lexists(lasting):
+            run(["cp", "--no-dereference", "--no-clobber", str(place), str(lasting)], user=deployment.app)
+        shutil.rmtree(place) if folder else place.unlink()
+    _folders(place.parent, made, group)
+    place.symlink_to(lasting)
 
 
 def _link_compiled(kept: Path, place: Path, made: set[Path], group: int) -> None:
@@ -118,20 +170,20 @@ def _folders(folder: Path, made: set[Path], group: int) -> None:
 
 
 def seal(deployment: Deployment, listing: Listing) -> None:
-    """Notes how every file of the release looks, so that an altered one is seen, and that the release is whole."""
-    top = deployment.folder / "code"
-    seals = []
-    for path, mode, _, _ in listing:
-        if stat.S_ISLNK(mode):
-            continue
-        try:
-            status = os.lstat(top / path)
-        except OSError:
-            continue  # replaced by a link to what persists
-        if stat.S_ISREG(status.st_mode):
-            seals.append((path, status.st_size, status.st_mtime_ns))
-    static = deployment.folder / "static"
-    served = [(str(path.relative_to(static)), path.lstat()) for path in sorted(static.rglob("*")) if path.is_file()]
+    """Takes the release from those who built it and notes how every file looks: an altered one is seen, it is whole.
+
+    Raises Failed when a folder that nginx is to serve is not there.
+    """
+    code, static, public = (deployment.folder / name for name in ("code", "static", "public"))
+    contents = [(path, sha) for path, _, _, sha in listing]
+    if deployment.builds:
+        account = pwd.getpwnam(deployment.app)
+        laid = paths.read_json(deployment.folder / _LAID, [])
+        altered = {path for path, *seen in laid if tuple(seen) != _seen(code / path)}
+        contents = [(path, sha) for path, sha in contents if path not in altered]
+        trees.take(code, account.pw_uid, 0, account.pw_gid)
+    for name in deployment.public:
+        trees.publish(code, name, public, grp.getgrnam("www-data").gr_gid, deployment.home)
     paths.write(
         deployment.folder / "release.json",
         json.dumps(
@@ -140,25 +192,32 @@ def seal(deployment: Deployment, listing: Listing) -> None:
                 "label": deployment.label,
                 "venv": deployment.venv.key,
                 "made": time.time(),
-                "seals": seals,
-                "static": [(path, status.st_size, status.st_mtime_ns) for path, status in served],
-                "contents": [(path, sha) for path, _, _, sha in listing],
+                "seals": list(trees.seals(code)),
+                "static": list(trees.seals(static)),
+                "public": list(trees.seals(public)),
+                "contents": contents,
             }
         ),
     )
+    (deployment.folder / _LAID).unlink(missing_ok=True)
 
 
 def compile_all(deployment: Deployment, files: int) -> None:
-    """Compiles the code, as root, since the app may not write there. `files`: how many there are.
+    """Compiles the code: as root, since the app may not write there, unless it builds there. `files`: how many.
 
     Never by the virtualenv's own python: what the app's requirements put there (a .pth file, even another bin/python)
     would run as root. A file that is no Python is no error.
     """
     code = str(deployment.folder / "code")
     python = virtualenv.trusted(deployment.virtualenv)
+    side_by_side = ("-j", "2") if files > _MANY else ()
+    words = ("-I", "-S", "-m", "compileall", "-q", "-x", "/node_modules/", *side_by_side, code)
+    if deployment.builds:  # it is the app's yet, and so is what it may have put in the way
+        program = python or f"{deployment.virtualenv}/bin/python"
+        run([program, *words], user=deployment.app, check=False)
+        return
     if python is not None:
-        side_by_side = ("-j", "2") if files > _MANY else ()
-        run([python, "-I", "-S", "-m", "compileall", "-q", *side_by_side, code], check=False)
+        run([python, *words], check=False)
     run(["chown", "-R", "-h", f"root:{deployment.app}", code])
 
 
@@ -168,26 +227,33 @@ def persist(deployment: Deployment, settings: dict[str, str]) -> None:
     _redirect(deployment, settings["STATIC_ROOT"], deployment.folder / "static")
     _redirect(deployment, settings["MEDIA_ROOT"], home / "media")
     if settings["sqlite"] and settings["sqlite"] != ":memory:":
-        place = Path(os.path.normpath(settings["sqlite"]))
-        if _inside(deployment, place) and not place.is_symlink():
-            place.unlink(missing_ok=True)
-            place.symlink_to(home / "data" / place.name)
+        place = _inside(deployment, settings["sqlite"])
+        if place is not None and not place.is_symlink():
+            _link(deployment, place, home / "data" / place.name)
 
 
-def _inside(deployment: Deployment, place: Path) -> bool:
-    return place.is_absolute() and place.is_relative_to(deployment.folder / "code")
+def _inside(deployment: Deployment, setting: str) -> Path | None:
+    """A place in the release's code that is not kept elsewhere already; what the app says may have ../ in it."""
+    place, code = Path(os.path.normpath(setting)), deployment.folder / "code"
+    if not setting or not place.is_relative_to(code) or place == code:
+        return None
+    return place if place.parent.resolve().is_relative_to(code.resolve()) else None  # else it persists already
 
 
 def _redirect(deployment: Deployment, setting: str, lasting: Path) -> None:
-    # What the app's own code says: "../" must not lead root elsewhere.
-    place = Path(os.path.normpath(setting)) if setting else None
-    if place is None or not _inside(deployment, place) or place == deployment.folder / "code":
+    place = _inside(deployment, setting)
+    if place is None or place.is_symlink():
         return
-    if place.is_dir() and not place.is_symlink():
+    if place.is_dir():
         # As the app: it owns the place, and could have put links there that lead root astray. cp of coreutils 9.2 to
         # 9.4 calls it a failure that a file is there already.
         run(["cp", "-r", "-n", f"{place}/.", str(lasting)], user=deployment.app, check=False)
-        shutil.rmtree(place)
-    if not place.is_symlink():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(lasting)
+    _link(deployment, place, lasting)
+
+
+def _link(deployment: Deployment, place: Path, lasting: Path) -> None:
+    """A link instead of what is there; made by who owns the code now, so that no link on the way leads root astray."""
+    owner = deployment.app if deployment.builds else ""
+    run(["rm", "-rf", "--", str(place)], user=owner)
+    run(["mkdir", "-p", "--", str(place.parent)], user=owner)
+    run(["ln", "-s", "--", str(lasting), str(place)], user=owner)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import urllib.parse
 from dataclasses import dataclass
 
 
@@ -54,10 +57,34 @@ class HostSecret:
 
 
 @dataclass(frozen=True)
+class Quoted:
+    """A secret as the text of a file must have it: `quote(how, ...)` of it, made where the value is known."""
+
+    how: str
+    value: Secret | HostSecret | Joined
+
+
+@dataclass(frozen=True)
 class Joined:
     """A text of which parts are known to the host only, such as a URL with a password that the host invented."""
 
-    parts: tuple[str | Secret | HostSecret, ...]
+    parts: tuple[str | Secret | HostSecret | Quoted, ...]
 
     def __str__(self) -> str:
         return "(secret)"
+
+
+#: What a reader of YAML or of lines takes for a line break or refuses, though JSON does not mind it.
+_UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff]")
+
+
+def quote(how: str, text: str) -> str:
+    """`text` as it is written in a file: "json" (good for YAML, too), "python" or "url" (a part of a URL)."""
+    if how == "json":
+        written = json.dumps(text, ensure_ascii=False)
+        return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", written)
+    if how == "python":
+        return repr(text)
+    if how == "url":
+        return urllib.parse.quote(text, safe="")
+    raise ValueError(how)

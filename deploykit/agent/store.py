@@ -8,6 +8,7 @@ import threading
 
 from deploykit.agent import paths
 from deploykit.agent.resource import Failed, HostSecret, Joined, Secret
+from deploykit.agent.secret import Quoted, quote
 
 _ALPHABET = string.ascii_letters + string.digits + "-_"
 _making = threading.Lock()  # releases are built while files are written: both may want a new secret of one app
@@ -50,8 +51,10 @@ def ensure(app: str, wanted: HostSecret) -> Secret:
     return found
 
 
-def plain(app: str, value: str | Secret | HostSecret | Joined, *, make: bool) -> str:
+def plain(app: str, value: str | Secret | HostSecret | Joined | Quoted, *, make: bool) -> str:
     """A value in the clear. With `make`, a secret that the host shall invent is made now. Raises Failed."""
+    if isinstance(value, Quoted):
+        return quote(value.how, plain(app, value.value, make=make))
     if isinstance(value, Joined):
         return "".join(plain(app, each, make=make) for each in value.parts)
     if isinstance(value, HostSecret):

@@ -10,11 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deploykit.agent import checks, dump, paths, programs, release, slots, virtualenv
+from deploykit.agent import checks, paths, programs, release, slots, virtualenv
+from deploykit.agent.build import Steps
 from deploykit.agent.deployment import Deployment, condition, live, other, record, running
 from deploykit.agent.management import Management
 from deploykit.agent.plan import compare
-from deploykit.agent.process import forget, run
+from deploykit.agent.process import forget
 from deploykit.agent.resource import Failed, NotYet, decoded, encode
 
 #: `stage(app, name)` before each step, `line(app, text)` for what a step prints.
@@ -63,14 +64,14 @@ def deploy(
             old = _make_room(deployment)
             partial.rename(deployment.folder)
             built = True
-        if not virtualenv.complete(deployment):
-            stage(app, "virtualenv")
-            virtualenv.install(deployment, lambda text: line(app, text))
+        steps = Steps(deployment, fresh, commands, lambda name: stage(app, name), lambda text: line(app, text))
         with commands:
             if listing is not None:
-                _build(deployment, commands, stage, len(listing))
-                release.seal(deployment, listing)
-            _migrate(deployment, commands, stage, line)
+                steps.build(listing)
+            elif not virtualenv.complete(deployment):
+                stage(app, "virtualenv")
+                virtualenv.install(deployment, lambda text: line(app, text))
+            steps.migrate()
         stage(app, "start")
         try:
             beside = programs.Beside(deployment, fresh, lambda text: line(app, text))
@@ -134,11 +135,11 @@ def prepare(deployment: Deployment, listing: release.Listing, received: Path, st
     try:
         stage(app, "code")
         release.lay(deployment, listing, received).rename(deployment.folder)
-        stage(app, "virtualenv")
-        virtualenv.install(deployment, lambda text: line(app, text))
-        with Management(deployment, other(live(app) or "b"), lambda text: line(app, text)) as commands:
-            _build(deployment, commands, stage, len(listing))
-        release.seal(deployment, listing)
+        slot = other(live(app) or "b")
+        with Management(deployment, slot, lambda text: line(app, text)) as commands:
+            Steps(deployment, slot, commands, lambda name: stage(app, name), lambda text: line(app, text)).build(
+                listing
+            )
     except BaseException:
         shutil.rmtree(deployment.folder, ignore_errors=True)
         raise
@@ -180,51 +181,6 @@ def _make_room(deployment: Deployment) -> Path | None:
     if served:  # its static files are served from there until the switch
         slots.point(live_link, f"releases/{aside.name}")
     return aside
-
-
-def _build(deployment: Deployment, commands: Management, stage: Stage, files: int) -> None:
-    app = deployment.app
-    static = deployment.folder / "static"
-    static.mkdir(mode=0o2750, exist_ok=True)
-    shutil.chown(static, app, "www-data")
-    static.chmod(0o2750)
-    stage(app, "compile")
-    release.compile_all(deployment, files)
-    stage(app, "check")
-    settings = commands.settings()
-    release.persist(deployment, settings)
-    commands.run("check", "--deploy")
-    if settings["STATIC_ROOT"] and settings["staticfiles"]:
-        stage(app, "static files")
-        commands.run("collectstatic", "--noinput", "--verbosity", "0")
-        # Django sets the mode of each folder it makes, without the set-group-id bit that would hand www-data on.
-        run(["chown", "-R", "-h", f"{app}:www-data", str(static)])
-        run(["chmod", "-R", "u=rwX,g=rX,o=", str(static)], user=app)  # it is the app's: no link leads root astray
-
-
-def _migrate(deployment: Deployment, commands: Management, stage: Stage, line: Line) -> None:
-    app = deployment.app
-    if deployment.database == "none":
-        return
-    name, kind = deployment.database_name, deployment.database
-    known = [each["release"] for each in record(app)["releases"]]
-    if kind == "sqlite" and deployment.release not in known:
-        # Settings may name a file of their own; a link leads from there to where it lasts.
-        name = os.path.realpath(commands.settings()["sqlite"] or name)
-    fresh = dump.empty(kind, name)
-    if not fresh:
-        if deployment.release in known:
-            return  # it ran here before: its migrations were made then
-        status, _ = commands.run("migrate", "--check", check=False, quiet=True)
-        if status == 0:
-            return
-        stage(app, "dump")
-        place = dump.take(app, kind, name, f"before-{deployment.release}")
-        if place is not None:
-            line(app, f"dumped to {place}")
-        dump.prune(app)
-    stage(app, "migrate")
-    commands.run("migrate", "--noinput")
 
 
 def _back(app: str, current: str, fresh: str) -> None:

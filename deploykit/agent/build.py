@@ -1,0 +1,173 @@
+"""Building a release and migrating its database: deploykit's own steps, and between them the commands of the user's.
+
+A command of the user's runs as the app with the app's whole environment, in the new release's folder of manage.py.
+Until the release is sealed it may write there; nothing that fails here touches what is live.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+from deploykit.agent import dump, paths, release, trees, virtualenv
+from deploykit.agent.deployment import Deployment, record
+from deploykit.agent.management import Management
+from deploykit.agent.process import run, tail
+from deploykit.agent.resource import Failed
+
+Tell = Callable[[str], None]
+
+_LONGEST = 70  # characters of a command in a stage's name
+
+
+class Steps:
+    """The steps of one release in one slot. `stage(name)` is told before each, `tell(line)` what it prints."""
+
+    def __init__(self, deployment: Deployment, slot: str, commands: Management, stage: Tell, tell: Tell) -> None:
+        self._deployment, self._slot, self._commands = deployment, slot, commands
+        self._stage, self._tell = stage, tell
+
+    def build(self, listing: release.Listing) -> None:
+        """All that makes a release of the code that was laid: it is sealed then. Raises Failed."""
+        deployment, commands = self._deployment, self._commands
+        account = pwd.getpwnam(deployment.app)
+        self._hooks("after_checkout")
+        if not virtualenv.complete(deployment):
+            self._stage("virtualenv")
+            virtualenv.install(deployment, self._tell)
+        static = deployment.folder / "static"
+        static.mkdir(mode=0o2750, exist_ok=True)
+        shutil.chown(static, deployment.app, "www-data")
+        static.chmod(0o2750)
+        self._hooks("after_install")
+        self._stage("compile")
+        release.compile_all(deployment, len(listing))
+        self._stage("check")
+        settings = commands.settings()
+        release.persist(deployment, settings)
+        commands.run("check", "--deploy")
+        self._hooks("before_collectstatic")
+        arguments = deployment.build.collectstatic
+        if arguments is not None and settings["STATIC_ROOT"] and settings["staticfiles"]:
+            self._stage("static files")
+            commands.run("collectstatic", "--noinput", "--verbosity", "0", *arguments)
+        self._hooks("after_collectstatic")
+        # Django sets the mode of each folder it makes, without the set-group-id bit that hands www-data on.
+        trees.take(static, account.pw_uid, account.pw_uid, grp.getgrnam("www-data").gr_gid, folders=0o2750)
+        if deployment.builds:
+            release.compile_all(deployment, len(listing))  # what was made or altered since
+        release.seal(deployment, listing)
+
+    def migrate(self) -> None:
+        """Brings the database to the release's state, after a dump if there is something to lose. Raises Failed."""
+        deployment, commands, app = self._deployment, self._commands, self._deployment.app
+        kind, name = deployment.database, deployment.database_name
+        known = [each["release"] for each in record(app)["releases"]]
+        if kind == "sqlite" and deployment.release not in known:
+            # Settings may name a file of their own; a link leads from there to where it lasts.
+            name = os.path.realpath(commands.settings()["sqlite"] or name)
+        empty = kind != "none" and dump.empty(kind, name)
+        if deployment.release in known and not empty:
+            return  # it ran here before: its migrations were made then
+        arguments = deployment.build.migrate
+        ours = any(deployment.build.commands(step) for step in ("before_migrate", "after_migrate"))
+        self._expect_first(empty, known)
+        pending = empty
+        if not empty and kind != "none" and (arguments is not None or ours):
+            status, _ = commands.run("migrate", "--check", check=False, quiet=True)
+            pending = status != 0
+            if pending:
+                self._dump(kind, name)
+        altered = self._hooks("before_migrate")
+        if kind != "none" and arguments is not None and (pending or altered or arguments):
+            self._stage("migrate")
+            commands.run("migrate", "--noinput", *arguments)
+        self._hooks("after_migrate")
+        self._first()
+
+    def _dump(self, kind: str, name: str) -> None:
+        app = self._deployment.app
+        self._stage("dump")
+        place = dump.take(app, kind, name, f"before-{self._deployment.release}")
+        if place is not None:
+            self._tell(f"dumped to {place}")
+        dump.prune(app)
+
+    # -- the first deploy ------------------------------------------------------------------------------------------
+
+    def _expect_first(self, empty: bool, known: list[str]) -> None:
+        """Remembers, before the database is anything but new, that the commands of the first deploy are due."""
+        kind, mark = self._deployment.database, self._deployment.home / "first-deploy.json"
+        if not self._deployment.build.commands("first_deploy") or mark.exists():
+            return
+        if kind == "none":
+            empty = not known
+        elif kind == "url":  # somebody else's server: only Django can say
+            status, output = self._commands.run("showmigrations", "--plan", check=False, quiet=True)
+            empty = status == 0 and "[X]" not in output
+        if empty or kind == "url":
+            paths.write_json(mark, {"due": empty, "done": []})
+
+    def _first(self) -> None:
+        """Runs what is due of the first deploy's commands, each until it has succeeded once."""
+        mark = self._deployment.home / "first-deploy.json"
+        kept: dict[str, Any] = paths.read_json(mark, {"due": False, "done": []})
+        if not kept["due"]:
+            return
+        for command in self._deployment.build.commands("first_deploy"):
+            if command not in kept["done"]:
+                self._hook("first_deploy", command)
+                kept["done"].append(command)
+                paths.write_json(mark, kept)
+        paths.write_json(mark, {"due": False, "done": kept["done"]})
+
+    # -- commands of the user's ------------------------------------------------------------------------------------
+
+    def _hooks(self, step: str) -> bool:
+        """Runs the commands of a step; whether there were any. Raises Failed."""
+        commands = self._deployment.build.commands(step)
+        if commands:
+            # They may alter what Django read when it was begun: the next command of manage.py begins it anew.
+            self._commands.close()
+        for command in commands:
+            self._hook(step, command)
+        return bool(commands)
+
+    def _hook(self, step: str, command: str) -> None:
+        deployment, app = self._deployment, self._deployment.app
+        command = deployment.command(command, self._slot)
+        self._stage(f"hook {step}: {shown(command)}")
+        done = run(
+            ["/bin/sh", "-ec", command],
+            user=app,
+            env=self._environment(without_virtualenv=step == "after_checkout"),
+            whole=True,
+            cwd=str(deployment.code),
+            check=False,
+            output=lambda line: self._tell(line.rstrip("\r").rpartition("\r")[2]),  # a progress bar's last state
+        )
+        if done.returncode == 0:
+            return
+        how = f"ended with {done.returncode}" if done.returncode > 0 else f"was ended by signal {-done.returncode}"
+        raise Failed(
+            f"`{shown(command)}` of {app} ({step}) {how}",
+            tail(done.stdout),
+            f"correct it, or [apps.{app}.hooks] {step}, and deploy again; the live release is untouched",
+        )
+
+    def _environment(self, *, without_virtualenv: bool) -> dict[str, str]:
+        found = self._deployment.environment(self._slot, make=True)
+        if without_virtualenv:
+            del found["VIRTUAL_ENV"]
+            found["PATH"] = found["PATH"].removeprefix(f"{self._deployment.virtualenv}/bin:")
+        return found
+
+
+def shown(command: str) -> str:
+    """A command on one short line."""
+    line = " ".join(command.split())
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}..."
