@@ -76,37 +76,48 @@ _LIVE = ("production", "prod", "live", "deploy")
 _HEALTH = re.compile(r"(?:[a-z0-9_-]+/)*(?:-/)?(healthz|health|health[-_]?check|ht|up|livez|readyz|heartbeat)/?")
 
 
-def find_root(tree: Tree, name: str = "") -> tuple[str, tuple[str, ...]]:
+def find_root(tree: Tree, name: str = "", settings: str = "") -> tuple[str, tuple[str, ...]]:
     """(the folder of manage.py, other folders that have one): the shallowest, vendored and test folders last.
 
-    Raises DeploykitError when there is none. `name` is the app's, for the message.
+    `settings` is the module that the user has named: the folder that has it comes first, and there need be no
+    manage.py: then what is asked of Django is asked by `python -m django`, from the source's top.
+    Raises DeploykitError when there is none and nobody named the settings. `name` is the app's, for the message.
     """
+    files = set(tree.paths)
     folders = [posixpath.dirname(path) for path in tree.paths if posixpath.basename(path) == "manage.py"]
+    if not folders and settings:
+        return "", ()
     if not folders:
         place = str(tree.folder or tree.label or "the source")
         tops = sorted({path.split("/")[0] + ("/" if "/" in path else "") for path in tree.paths})
         seen = ", ".join(tops[:8]) + (", ..." if len(tops) > 8 else "")
         what = f"there is no manage.py among its {len(tree.paths)} files" + (f" ({seen})" if seen else "")
-        todo = "point `source` at a Django project; is manage.py ignored by git or by `exclude`?"
+        todo = "point `source` at a Django project; is manage.py ignored by git or by `exclude`?\n"
+        todo += "a project that has none, since all of it is an installed package: name its `settings`"
         raise DeploykitError(what, f"[apps.{name}] {place}" if name else place, todo)
 
-    def order(folder: str) -> tuple[bool, bool, int, str]:
+    def has(folder: str) -> bool:
+        return bool(settings and syntax.path_of(settings, folder, files.__contains__))
+
+    def order(folder: str) -> tuple[bool, bool, bool, int, str]:
         parts = folder.split("/") if folder else []
         django = b"DJANGO_SETTINGS_MODULE" in tree.read(posixpath.join(folder, "manage.py"))
-        return bool(_ASIDE & set(parts)), not django, len(parts), folder
+        return not has(folder), bool(_ASIDE & set(parts)), not django, len(parts), folder
 
     first, *rest = sorted(folders, key=order)
+    if settings and not has(first) and _ASIDE & set(first.split("/")):
+        return "", tuple(sorted(folders))  # a test's or an example's manage.py has nothing to do with these settings
     return first, tuple(rest)
 
 
 def detect(tree: Tree, root: str | None = None, settings: str | None = None, name: str = "") -> Detected:
     """Reads the project. `root` and `settings` are what the user has set already.
 
-    Raises DeploykitError when there is no manage.py; all else that is not found stays empty.
+    Raises DeploykitError when there is neither a manage.py nor `settings`; all else that is not found stays empty.
     """
     others: tuple[str, ...] = ()
     if root is None:
-        root, others = find_root(tree, name)
+        root, others = find_root(tree, name, settings or "")
     files = set(tree.paths)
     parsed: dict[str, syntax.Module] = {}
 

@@ -79,7 +79,9 @@ def read(
     if source.git:
         folder, commit = _checkout(source.git, source.ref or "HEAD", app)
         return _tree(folder, list(_walk(folder, ())), exclude, f"{source.ref or 'HEAD'}@{commit[:7]}")
-    folder = source.folder or Path()
+    if source.folder is None:
+        return Tree(Path(), {}, hashlib.sha256(b"").hexdigest(), "packages")
+    folder = source.folder
     if not folder.is_dir():
         raise DeploykitError(
             f"the source of {app} is not there", str(folder), f"correct `source` in [apps.{app}]: a folder or a git URL"

@@ -1,4 +1,7 @@
-"""The commands of manage.py, one after another in one process: the project is imported once, not for each of them."""
+"""The commands of manage.py, one after another in one process: the project is imported once, not for each of them.
+
+A project without a manage.py, all of it an installed package, has them by `python -m django`.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +34,10 @@ for line in lines:
     try:
         if code:
             exec(code, {"__name__": "__main__"})
-        else:
+        elif os.path.exists("manage.py"):
             runpy.run_path("manage.py", run_name="__main__")
+        else:
+            runpy.run_module("django", run_name="__main__")
     except SystemExit as end:
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr)
@@ -118,8 +123,9 @@ class Management:
         """`manage.py WORDS`: (exit status, what it printed). Raises Failed when `check` and it failed."""
         status, output = self._send("", words, quiet=quiet)
         if check and status != 0:
+            by = "manage.py" if (self._deployment.code / "manage.py").exists() else "-m django"
             raise Failed(
-                f"`python {' '.join(('manage.py', *words)[:3])}` of {self._deployment.app} ended with {status}",
+                f"`python {' '.join((by, *words)[:3])}` of {self._deployment.app} ended with {status}",
                 tail(output),
                 "correct the app and deploy again; the live release is untouched",
             )

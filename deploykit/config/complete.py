@@ -51,7 +51,10 @@ class _App:
         entry = self.entry
         root = None if entry.root is None else posixpath.normpath(entry.root).removeprefix(".").strip("/")
         if root is not None and posixpath.join(root, "manage.py") not in self.tree.paths:
-            self.missing("root", f"there is no manage.py in {entry.root}", "the folder of manage.py inside the source")
+            if not entry.settings:
+                self.missing("root", f"there is no manage.py in {entry.root}", "the folder of manage.py in the source")
+            elif root and not any(path.startswith(f"{root}/") for path in self.tree.paths):
+                self.missing("root", f"there is no folder {entry.root}", "the folder of manage.py in the source")
         found = self.look(self.tree, root, entry.settings, entry.name)
         settings = entry.settings or found.settings
         if not settings:
@@ -63,7 +66,8 @@ class _App:
             )
         web = self.web(found)
         files = found.requirements if entry.requirements is None else entry.requirements
-        if entry.requirements is None and not files:
+        installed = entry.installed.packages or entry.installed.commands
+        if entry.requirements is None and not files and not installed:
             self.missing(
                 "requirements",
                 f"neither requirements.txt, uv.lock nor pyproject.toml says what to install{self.others()}",

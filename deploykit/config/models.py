@@ -107,13 +107,15 @@ class HostTable:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AppTable:
     """One Django project."""
 
-    source: str | Git = key(
-        "Where the code is: a folder (relative to deploykit.toml), a git URL, or a table with git and ref.",
+    source: str | Git | None = key(
+        "Where the code is: a folder (relative to deploykit.toml), a git URL, or a table with git and ref. Not needed "
+        "when all of the project is in `packages` (or put there by `install`) and `settings` names its settings.",
         'a folder such as "../blog", a git URL, or { git = "https://...", ref = "main" }',
+        None,
         example='"../blog"',
     )
     domains: tuple[str, ...] = key(
@@ -134,7 +136,8 @@ class AppTable:
         example='["web1"]',
     )
     root: str | None = key(
-        "The folder of manage.py inside the source. Found by itself when not given.",
+        "The folder of manage.py inside the source, and the working folder of all that runs. Found by itself when not "
+        "given; without a manage.py (then `settings` must be given): the source's top.",
         'a folder inside the source, such as "." or "backend"',
         None,
         example='"backend"',

@@ -42,7 +42,7 @@ class HostEntry:
 
 @dataclass(frozen=True)
 class Source:
-    """Where an app's code is: a folder (absolute), or a git URL and a ref."""
+    """Where an app's code is: a folder (absolute), or a git URL and a ref, or neither: installed packages are all."""
 
     folder: Path | None = None
     git: str = ""
@@ -50,7 +50,7 @@ class Source:
     inside: str = ""  # the folder of the repository that is meant, "" is all of it
 
     def __str__(self) -> str:
-        return f"{self.git} at {self.ref}" if self.git else str(self.folder)
+        return f"{self.git} at {self.ref}" if self.git else str(self.folder or "packages alone")
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,10 @@ class _App:
 
     def source(self, folder: Path) -> Source:
         given = self.table.source
+        if given is None:
+            if not (self.table.settings and (self.table.packages or self.table.install)):
+                self.add("source", "this key is missing")
+            return Source()
         url, ref = (given.git, given.ref) if isinstance(given, models.Git) else (given, "HEAD")
         if not url.strip() or not url.isprintable():
             self.add("source", f"{shown(url)} is neither a folder nor a git URL")

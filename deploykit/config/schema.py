@@ -22,6 +22,8 @@ def schema() -> dict[str, Any]:
     properties = definitions["AppTable"]["properties"]
     for each in dataclasses.fields(models.AppTable):  # pydantic loses it beside a default that is a table
         properties[each.name].setdefault("description", each.metadata["description"])
+    ways = (["source"], ["settings", "packages"], ["settings", "install"])
+    definitions["AppTable"]["anyOf"] = [{"required": way} for way in ways]
     made["properties"]["apps"]["propertyNames"] = {"pattern": "^[a-z][a-z0-9-]{0,30}$"}
     made["properties"]["hosts"]["propertyNames"] = {"pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"}
     properties["env"]["propertyNames"] = {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}

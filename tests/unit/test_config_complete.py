@@ -130,6 +130,31 @@ def test_what_is_missing_is_said_at_once() -> None:
     assert done('python = "3.12"\n', wants).python.version == "3.12"
 
 
+PACKAGED = """\
+[hosts.web1]
+[apps.tickets]
+domains = ["tickets.example"]
+packages = ["pretix"]
+settings = "pretix.settings"
+wsgi = "pretix.wsgi:application"
+"""
+
+
+def test_a_project_that_is_an_installed_package_needs_neither_source_nor_manage_py() -> None:
+    project = resolve(read(PACKAGED), {})
+    assert str(project.apps[0].source) == "packages alone"
+    found = complete(project, choose(project)[0], {"tickets": Memory({})}).apps[0]
+    assert (found.code.root, found.settings) == ("", "pretix.settings")
+    assert found.web.application == "pretix.wsgi:application"
+    inside = 'settings = "shop.settings"\nwsgi = "shop.wsgi:application"\nrequirements = "r.txt"\nroot = "src"\n'
+    assert done(inside, {"r.txt": "shop", "src/local.py": ""}).code.root == "src"
+    assert mistakes(inside, {"r.txt": "shop"}) == [("root", "there is no folder src (/blog)")]
+    for text in (PACKAGED.replace('settings = "pretix.settings"\n', ""), PACKAGED.replace("packages", "extras")):
+        with pytest.raises(ConfigError) as caught:
+            read(text)
+        assert [(each.key, each.what) for each in caught.value.problems] == [("source", "this key is missing")]
+
+
 def test_asgi_when_there_is_nothing_else() -> None:
     assert done("", {**without("config/wsgi.py"), "config/settings.py": ""}).web.interface == "asgi"
 

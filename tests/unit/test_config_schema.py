@@ -37,7 +37,7 @@ def test_the_schema_has_every_key_and_no_other(made: dict[str, Any]) -> None:
         assert set(node["properties"]) == {each.name for each in dataclasses.fields(model)}
         assert node["additionalProperties"] is False
         assert all(each.get("description") for each in node["properties"].values())
-    assert made["definitions"]["AppTable"]["required"] == ["source", "domains"]
+    assert made["definitions"]["AppTable"]["required"] == ["domains"]
 
 
 def test_the_schema_speaks_toml(made: dict[str, Any]) -> None:

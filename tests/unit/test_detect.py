@@ -69,6 +69,17 @@ def test_several_manage_py() -> None:
     assert find_root(Memory(files)) == ("web", ("a/b", "", "tests", "node_modules/x"))
 
 
+def test_settings_that_were_named_need_no_manage_py_and_choose_among_several() -> None:
+    text = manage("x.settings")
+    assert find_root(Memory({}), settings="pretix.settings") == ("", ())
+    assert detect(Memory({"README": ""}), settings="pretix.settings") == Detected(root="", settings="pretix.settings")
+    # A test's manage.py has nothing to do with the settings of an installed package, the project's own has.
+    assert find_root(Memory({"tests/manage.py": text}), settings="pretix.settings") == ("", ("tests",))
+    assert find_root(Memory({"site/manage.py": text}), settings="pretix.settings") == ("site", ())
+    files = {"a/manage.py": text, "tests/manage.py": text, "tests/x/__init__.py": "", "tests/x/settings.py": ""}
+    assert find_root(Memory(files), settings="x.settings") == ("tests", ("a",))
+
+
 def test_settings_for_production_are_preferred() -> None:
     wagtail = {
         "manage.py": manage("mysite.settings.dev"),

@@ -64,6 +64,11 @@ def test_a_folder_without_what_no_release_needs(tmp_path: Path) -> None:
     assert found.listing()[1] == ("manage.py", found.entries["manage.py"].mode, 1, found.entries["manage.py"].sha)
 
 
+def test_an_app_without_a_source_has_an_empty_tree() -> None:
+    found = source.read(Source(), (), "tickets")
+    assert (found.paths, found.listing(), found.label) == ((), [], "packages")
+
+
 def test_a_work_tree_follows_gits_rules(tmp_path: Path) -> None:
     folder = repository(tmp_path / "app")
     commit = git(folder, "rev-parse", "--short", "HEAD")
