@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deploykit import worktree
+from deploykit import ignore, worktree
 from deploykit.config.project import Source
 from deploykit.errors import DeploykitError
 
@@ -77,8 +77,15 @@ def read(
 ) -> Tree:
     """The tree of a source. `known`: what git said of folders already. Raises DeploykitError when there is none."""
     if source.git:
-        folder, commit = _checkout(source.git, source.ref or "HEAD", app)
-        return _tree(folder, list(_walk(folder, ())), exclude, f"{source.ref or 'HEAD'}@{commit[:7]}")
+        top, commit = _checkout(source.git, source.ref or "HEAD", app)
+        folder = top / source.inside
+        if not folder.is_dir() or not folder.resolve().is_relative_to(top.resolve()):
+            raise DeploykitError(
+                f"{source.git} has no folder {source.inside} at {source.ref or 'HEAD'}",
+                f"[apps.{app}] source",
+                f"correct `folder` of the source of [apps.{app}]",
+            )
+        return _tree(folder, list(_walk(folder, ())), exclude, f"{source.ref or 'HEAD'}@{commit[:7]}", top)
     if source.folder is None:
         return Tree(Path(), {}, hashlib.sha256(b"").hexdigest(), "packages")
     folder = source.folder
@@ -107,25 +114,13 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
 
-def _excluded(path: str, patterns: Sequence[str]) -> bool:
-    """A pattern with a slash is about the path from the top, one without about any folder or file of that name."""
-    parts = path.split("/")
-    for pattern in patterns:
-        bare = pattern.strip("/")
-        if "/" in bare:
-            tops = ["/".join(parts[: count + 1]) for count in range(len(parts))]
-            if any(fnmatch.fnmatch(top, bare) for top in tops):
-                return True
-        elif any(fnmatch.fnmatch(part, bare) for part in parts):
-            return True
-    return False
-
-
-def _tree(folder: Path, paths: Sequence[str], exclude: Sequence[str], label: str) -> Tree:
+def _tree(folder: Path, paths: Sequence[str], exclude: Sequence[str], label: str, top: Path | None = None) -> Tree:
+    """The files at `paths` in a folder, which may be one inside a repository that begins at `top`."""
     known = _Known(folder)
+    left_out = ignore.Ignore([*_deployignore(folder), *exclude])
     entries = {}
     for path in sorted(paths):
-        if _excluded(path, exclude):
+        if path == ignore.FILE or left_out(path):
             continue
         place = folder / path
         try:
@@ -135,19 +130,30 @@ def _tree(folder: Path, paths: Sequence[str], exclude: Sequence[str], label: str
         if stat.S_ISLNK(status.st_mode) or stat.S_ISREG(status.st_mode):
             entries[path] = known.entry(path, place, status)
     known.keep()
-    _no_submodules(folder, entries, exclude)
+    _no_submodules(top or folder, folder, entries, left_out)
     lines = "".join(f"{path}\0{each.mode & 0o170111:o}\0{each.sha}\n" for path, each in entries.items())
     digest = hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
     return Tree(folder, entries, digest, label, tuple(entries))
 
 
-def _no_submodules(folder: Path, entries: Mapping[str, Entry], exclude: Sequence[str]) -> None:
+def _deployignore(folder: Path) -> Sequence[str]:
+    try:
+        return ignore.lines((folder / ignore.FILE).read_text(encoding="utf-8", errors="replace"))
+    except FileNotFoundError:
+        return ()
+
+
+def _no_submodules(top: Path, folder: Path, entries: Mapping[str, Entry], left_out: ignore.Ignore) -> None:
     """A submodule's files are not listed by git: better no release than one that lacks them in silence."""
-    if ".gitmodules" not in entries:
+    try:
+        text = (top / ".gitmodules").read_text(encoding="utf-8", errors="replace")
+    except OSError:
         return
-    text = (folder / ".gitmodules").read_text(encoding="utf-8", errors="replace")
-    for path in re.findall(r"^\s*path\s*=\s*(\S.*?)\s*$", text, re.MULTILINE):
-        if not _excluded(path, exclude) and not any(each.startswith(f"{path}/") for each in entries):
+    for place in re.findall(r"^\s*path\s*=\s*(\S.*?)\s*$", text, re.MULTILINE):
+        path = os.path.relpath(top / place, folder)
+        if path.startswith("../") or left_out(f"{path}/file"):
+            continue
+        if not any(each.startswith(f"{path}/") for each in entries):
             raise DeploykitError(
                 f"the git submodule {path} would be missing from the release: submodules are not fetched",
                 str(folder),

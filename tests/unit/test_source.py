@@ -118,10 +118,50 @@ def test_odd_names_arrive(tmp_path: Path) -> None:
 def test_excludes(tmp_path: Path) -> None:
     folder = write(tmp_path / "app", a_DOT_py="", docs__a_DOT_md="", blog__docs__b_DOT_md="", blog__raw__c_DOT_psd="")
     assert set(tree(folder, "docs").entries) == {"a.py", "blog/raw/c.psd"}
-    assert set(tree(folder, "/docs/").entries) == {"a.py", "blog/raw/c.psd"}, "a bare name is one anywhere"
+    assert set(tree(folder, "docs/").entries) == {"a.py", "blog/raw/c.psd"}, "a bare name is one anywhere"
+    assert set(tree(folder, "/docs").entries) == {"a.py", "blog/docs/b.md", "blog/raw/c.psd"}
     assert set(tree(folder, "*.psd").entries) == {"a.py", "docs/a.md", "blog/docs/b.md"}
     assert set(tree(folder, "blog/docs").entries) == {"a.py", "docs/a.md", "blog/raw/c.psd"}
     assert set(tree(folder, "*/raw", "a.*").entries) == {"blog/docs/b.md"}
+
+
+#: Lines of a .gitignore, each file beside each other one: what git makes of them is what we must.
+PATTERNS = (
+    ("docs",), ("docs/",), ("/docs",), ("*.md",), ("blog/*",), ("blog/*", "!blog/raw"), ("blog/", "!blog/docs/b.md"),
+    ("*", "!*/", "!*.py"), ("**/raw",), ("blog/**",), ("blog/**/c.psd",), ("a.*",), ("[ab].py",), ("[!a].py",),
+    ("?.py",), ("blog/*.md",), ("*.psd", "!c.psd"), ("!a.py",), (r"\#x", "# a comment"), (r"\!y",), ("z ", "s\\ "),
+    ("[a-", "b[.py"), ("**", "!a.py"), ("docs/**", "!docs/a.md"), ("/*", "!/blog"), ("raw/",), ("blog/raw/c.psd/",),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("patterns", PATTERNS)
+def test_patterns_mean_what_git_says_they_mean(tmp_path: Path, patterns: tuple[str, ...]) -> None:
+    folder = write(tmp_path / "app", a_DOT_py="", b_DOT_py="", docs__a_DOT_md="", blog__docs__b_DOT_md="")
+    write(folder, blog__raw__c_DOT_psd="", blog__raw__deep__d_DOT_py="")
+    for name in ("#x", "!y", "z", "s "):
+        (folder / name).write_text("")
+    (folder / ".deployignore").write_text("\n".join(patterns))
+    ours = set(tree(folder).entries)
+    (folder / ".deployignore").rename(folder / ".gitignore")
+    git(folder, "init", "--quiet")
+    assert ours == set(tree(folder).entries) - {".gitignore"}
+
+
+def test_a_deployignore_is_no_part_of_a_release(tmp_path: Path, bare: tuple[str, Path]) -> None:
+    folder = write(
+        tmp_path / "app", a_DOT_py="", b_DOT_md="", raw__c_DOT_psd="", _DOT_deployignore="*.md\n# x\n\nraw/\n"
+    )
+    found = tree(folder)
+    assert set(found.entries) == {"a.py"}
+    assert set(tree(folder, "!b.md").entries) == {"a.py", "b.md"}, "`exclude` comes after it"
+    (folder / ".deployignore").write_text("*.md\nraw\n")
+    assert tree(folder).digest == found.digest
+    url, work = bare
+    write(work, _DOT_deployignore="/blog")
+    git(work, "add", ".")
+    git(work, "commit", "--quiet", "--message", "ignore")
+    git(work, "push", "--quiet", "origin", "main")
+    assert set(source.read(Source(git=url, ref="main"), (), "blog").entries) == {".gitignore", "manage.py"}
 
 
 def test_links_are_their_targets(tmp_path: Path) -> None:
@@ -214,6 +254,21 @@ def test_a_repository_by_branch_tag_and_commit(bare: tuple[str, Path]) -> None:
     assert source.read(Source(git=url), ("blog",), "blog").entries.keys() == {".gitignore", "manage.py"}
 
 
+def test_a_folder_of_a_repository(bare: tuple[str, Path]) -> None:
+    url, work = bare
+    write(work, blog___DOT_deployignore="*.md", blog__README_DOT_md="")
+    (work / "out").symlink_to("..")
+    git(work, "add", ".")
+    git(work, "commit", "--quiet", "--message", "more")
+    git(work, "push", "--quiet", "origin", "main")
+    found = source.read(Source(git=url, ref="main", inside="blog"), (), "blog")
+    assert (set(found.entries), found.label[:5]) == ({"models.py"}, "main@")
+    for place in ("block", "out", "manage.py"):
+        with pytest.raises(DeploykitError, match=f"has no folder {place} at main") as caught:
+            source.read(Source(git=url, ref="main", inside=place), (), "blog")
+        assert "correct `folder`" in str(caught.value)
+
+
 def test_a_branch_that_moves_is_followed(bare: tuple[str, Path]) -> None:
     url, work = bare
     before = source.read(Source(git=url, ref="main"), (), "blog")
@@ -268,4 +323,8 @@ def test_a_submodule_that_would_be_missing_is_told(tmp_path: Path) -> None:
         with pytest.raises(DeploykitError, match="submodule vendor/inner would be missing") as caught:
             source.read(chosen, (), "blog")
         assert 'exclude = ["vendor/inner"]' in str(caught.value)
-        assert "manage.py" in source.read(chosen, ("vendor/inner",), "blog").paths
+        assert "manage.py" in source.read(chosen, ("vendor/inner/",), "blog").paths
+    url = f"file://{outer}"
+    with pytest.raises(DeploykitError, match="submodule inner would be missing"):
+        source.read(Source(git=url, ref="main", inside="vendor"), (), "blog")
+    assert source.read(Source(git=url, ref="main", inside="blog"), (), "blog").paths == ("models.py",)

@@ -1,0 +1,90 @@
+"""Which files of a source stay at home: patterns as in gitignore(5), from `exclude` and from .deployignore."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+#: The file at a source's top. It is no part of a release: a change of it alone makes no new one.
+FILE = ".deployignore"
+
+
+@dataclass(frozen=True)
+class _Pattern:
+    matches: re.Pattern[str]
+    folders: bool  # it ends with "/": only a folder is meant
+    again: bool  # it begins with "!": what an earlier one left out is in again
+
+
+class Ignore:
+    """Decides by the last pattern that matches; below a folder that is left out nothing comes in again."""
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        self._patterns = [found for each in patterns if (found := _pattern(each)) is not None]
+        self._patterns.reverse()
+        self._folders: dict[str, bool] = {"": False}
+
+    def __call__(self, path: str) -> bool:
+        """Whether the file at `path` (from the source's top, "/" between folders) is left out."""
+        if not self._patterns:
+            return False
+        folder = path.rpartition("/")[0]
+        return self._folder(folder) or self._decides(path, folder=False)
+
+    def _folder(self, folder: str) -> bool:
+        found = self._folders.get(folder)
+        if found is None:
+            found = self._folder(folder.rpartition("/")[0]) or self._decides(folder, folder=True)
+            self._folders[folder] = found
+        return found
+
+    def _decides(self, path: str, *, folder: bool) -> bool:
+        for each in self._patterns:
+            if (folder or not each.folders) and each.matches.fullmatch(path):
+                return not each.again
+        return False
+
+
+def lines(text: str) -> Sequence[str]:
+    """The patterns of a file: comments and blank lines are none."""
+    return [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def _pattern(text: str) -> _Pattern | None:
+    text = re.sub(r"(?<!\\)\s+$", "", text)
+    again = text.startswith("!")
+    text = text.removeprefix("!")
+    folders = text.endswith("/")
+    text = text.rstrip("/")
+    if not text:
+        return None
+    # With a slash before its end it is about the path from the top, else about any file or folder of that name.
+    anchored = "/" in text
+    expression = _expression(text.removeprefix("/"))
+    try:
+        matches = re.compile(expression if anchored else f"(?:.*/)?{expression}", re.DOTALL)
+    except re.error:  # "[z-a]": it matches nothing, as for git
+        return None
+    return _Pattern(matches, folders, again)
+
+
+def _expression(text: str) -> str:
+    found, at = "", 0
+    while at < len(text):
+        if text.startswith("**/", at) and (at == 0 or text[at - 1] == "/"):
+            found, at = found + "(?:.*/)?", at + 3
+        elif text.startswith("**", at) and at + 2 == len(text) and (at == 0 or text[at - 1] == "/"):
+            found, at = found + ".+", at + 2
+        elif text[at] == "*":
+            found, at = found + "[^/]*", at + 1
+        elif text[at] == "?":
+            found, at = found + "[^/]", at + 1
+        elif text[at] == "\\" and at + 1 < len(text):
+            found, at = found + re.escape(text[at + 1]), at + 2
+        elif text[at] == "[" and (some := re.compile(r"\[([!^]?)(\]?[^\]]*)\]").match(text, at)):
+            inner = some[2].replace("\\", "\\\\").replace("[", "\\[").replace("]", "\\]").replace("^", "\\^")
+            found, at = f"{found}(?!/)[{'^' if some[1] else ''}{inner}]", some.end()
+        else:
+            found, at = found + re.escape(text[at]), at + 1
+    return found
