@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from deploykit.config import requirements, syntax
+from deploykit.config import interpreters, requirements, syntax
 from deploykit.errors import DeploykitError
 
 
@@ -148,7 +148,7 @@ def detect(tree: Tree, root: str | None = None, settings: str | None = None, nam
         wsgi=_application("wsgi", _literal(chain, "WSGI_APPLICATION"), root, package, files),
         asgi=_application("asgi", _literal(chain, "ASGI_APPLICATION"), root, package, files),
         requirements=listed,
-        requires_python=_requires(tree, root, files),
+        requires_python=interpreters.required(tree, (root, "")),
         static_url=_literal(chain, "STATIC_URL"),
         static_root="STATIC_ROOT" in assigned,
         media_url=_literal(chain, "MEDIA_URL"),
@@ -217,14 +217,6 @@ def _application(kind: str, literal: str | None, root: str, package: str, files:
     return f"{found[0].split('/')[-2]}.{kind}:application" if len(found) == 1 else ""
 
 
-def _requires(tree: Tree, root: str, files: set[str]) -> str:
-    for folder in dict.fromkeys((root, "")):
-        path = posixpath.join(folder, "pyproject.toml")
-        if path in files:
-            return str(requirements.pyproject(tree, path).get("project", {}).get("requires-python", ""))
-    return ""
-
-
 _REDIS = frozenset({"redis", "django-redis", "channels-redis", "django-rq", "rq", "valkey", "django-valkey"})
 
 
@@ -264,7 +256,7 @@ def _health(urls: str, root: str, files: set[str], module: Parsed, before: str =
 
 def check_python(wanted: str, version: str, where: str) -> None:
     """Raises DeploykitError when the interpreter `version` ("3.11.2") does not satisfy `wanted` (">=3.12")."""
-    if wanted and not requirements.fits(wanted, version):
+    if wanted and not interpreters.fits(wanted, version):
         lowest = re.search(r"[>~=]=\s*(3\.\d+)", wanted)
         todo = f'set python = "{lowest[1]}" in its table' if lowest else "set `python` in its table"
         raise DeploykitError(f"it wants Python {wanted}, and this is {version}", where, todo)

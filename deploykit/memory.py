@@ -12,7 +12,7 @@ from pathlib import Path
 
 from deploykit import detect as detection
 from deploykit import source
-from deploykit.config import requirements, syntax
+from deploykit.config import interpreters, requirements, syntax
 
 _KEPT = 30 * 86_400  # seconds
 
@@ -38,7 +38,7 @@ def detect(tree: detection.Tree, root: str | None = None, settings: str | None =
 
 def _name(*parts: str | None) -> str:
     """Of what was asked, and of the code that answers: another version of it may see more."""
-    code = [os.stat(str(module.__file__)).st_mtime_ns for module in (detection, requirements, syntax)]
+    code = [os.stat(str(module.__file__)).st_mtime_ns for module in (detection, interpreters, requirements, syntax)]
     return hashlib.sha256(json.dumps([parts, code]).encode()).hexdigest()[:32]
 
 

@@ -206,8 +206,9 @@ class Site:
 class Python:
     """What the virtualenv is made from. `version` "" is the system's interpreter.
 
-    `kind`: "requirements" (pip files), "pyproject" (its dependencies), "uv" (uv.lock), "none".
-    `files` are relative to the source; `digest` is the SHA-256 of all that decides the virtualenv's contents.
+    `kind`: "requirements" (pip files), "pyproject" (its dependencies), "uv" (uv.lock), "poetry" (poetry.lock), "pipenv"
+    (Pipfile.lock), "commands", "none". `files` are relative to the source (of a lock: what was locked, then the lock);
+    `digest` is the SHA-256 of all that decides the virtualenv's contents.
     """
 
     version: str = ""
@@ -223,6 +224,9 @@ class Python:
     index: str = ""
     extra_indexes: tuple[str, ...] = ()
     install: tuple[str, ...] = ()  # commands instead of all of that (kind "commands")
+    local: bool = False  # it builds packages out of the source, in the release's code
+    tied: bool = False  # it leads into the release's code (editable): no other release may have it
+    hint: tuple[str, str] = ("", "")  # the file that names another Python, and which; "" is none
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from deploykit import detect
 from deploykit.agent import values
 from deploykit.agent.secret import HostSecret, Secret
-from deploykit.config import requirements
+from deploykit.config import interpreters, packages
 from deploykit.config.project import AppEntry, HostEntry, Project, Wanted
 from deploykit.config.toml import located
 from deploykit.errors import ConfigError, DeploykitError, Problem
@@ -65,18 +65,7 @@ class _App:
                 'settings = "config.settings"',
             )
         web = self.web(found)
-        files = found.requirements if entry.requirements is None else entry.requirements
-        installed = entry.installed.packages or entry.installed.commands
-        if entry.requirements is None and not files and not installed:
-            self.missing(
-                "requirements",
-                f"neither requirements.txt, uv.lock nor pyproject.toml says what to install{self.others()}",
-                'requirements = "requirements.txt"',
-            )
-        python = requirements.python(self.tree, entry.python, files)
-        python = replace(python, requires=found.requires_python)
-        if entry.python:
-            self.python(found)
+        python = self.python(found)
         if self.problems:
             raise ConfigError(self.problems)
         database = values.Database(
@@ -121,12 +110,6 @@ class _App:
         where = self.tree.folder or self.entry.source
         self.problems.append(Problem(f"apps.{self.entry.name}", key, 0, f"{what} ({where})", allowed))
 
-    def others(self) -> str:
-        names = {posixpath.basename(path) for path in self.tree.paths}
-        if "poetry.lock" in names:
-            return "; a poetry.lock is there: poetry export -o requirements.txt"
-        return "; a Pipfile is there: pipenv requirements > requirements.txt" if "Pipfile" in names else ""
-
     def web(self, found: detect.Detected) -> values.Web:
         web = self.entry.web
         if web.application:
@@ -137,11 +120,30 @@ class _App:
             self.missing("wsgi", "neither wsgi.py nor asgi.py was found", 'wsgi = "config.wsgi:application"')
         return replace(web, interface="asgi", application=found.asgi)
 
-    def python(self, found: detect.Detected) -> None:
+    def python(self, found: detect.Detected) -> values.Python:
+        entry = self.entry
+        files = found.requirements if entry.requirements is None else entry.requirements
+        if not files and entry.requirements is None and not (entry.installed.packages or entry.installed.commands):
+            pipfile = any(posixpath.basename(path) == "Pipfile" for path in self.tree.paths)
+            rest = "; a Pipfile is there, but not what `pipenv lock` makes of it" if pipfile else ""
+            self.missing(
+                "requirements",
+                f"neither a requirements.txt, a lock file nor pyproject.toml says what to install{rest}",
+                'requirements = "requirements.txt", or packages = ["django"]',
+            )
         try:
-            detect.check_python(found.requires_python, self.entry.python, "")
-        except DeploykitError as error:
-            self.problems.append(Problem(f"apps.{self.entry.name}", "python", 0, error.what, found.requires_python))
+            python = packages.python(self.tree, entry.python, files, entry.installed, found.root)
+        except packages.Mistake as mistake:
+            self.missing(mistake.key, mistake.what, mistake.allowed)
+            return values.Python()
+        folders = (*map(posixpath.dirname, python.files), found.root, "")
+        wanted = interpreters.required(self.tree, folders)
+        if entry.python:
+            try:
+                detect.check_python(wanted, entry.python, "")
+            except DeploykitError as error:
+                self.problems.append(Problem(f"apps.{entry.name}", "python", 0, error.what, wanted))
+        return replace(python, requires=wanted, hint=interpreters.hinted(self.tree, folders))
 
     def served(self, kind: str, wanted: str | bool, literal: str | None) -> values.Served | None:
         """What nginx serves: nothing that is on another machine (a CDN). Django reads "static/" as "/static/"."""

@@ -150,44 +150,50 @@ class AppTable:
         pattern=r"^3\.\d{1,2}(\.\d{1,2})?$",
     )
     requirements: str | tuple[str, ...] | None = key(
-        "What to install: requirements files, pyproject.toml or uv.lock, relative to the source. Found by itself.",
+        "What to install, relative to the source: requirements files, pyproject.toml, uv.lock, poetry.lock or "
+        "Pipfile.lock. Found by itself.",
         'a file such as "requirements.txt", "pyproject.toml" or "uv.lock", or a list of requirements files',
         None,
         example='"requirements.txt"',
     )
     packages: tuple[str, ...] = key(
-        "Further packages, beside what the requirements say.",
+        'Further packages, beside what the requirements say; "." or "-e ." is the source itself as a package.',
         "a list of requirements",
         (),
         example='["sentry-sdk", "psycopg[binary]"]',
     )
     constraints: tuple[str, ...] = key(
-        "Constraints files, relative to the source.", "a list of files", (), example='["constraints.txt"]'
+        "Constraints files, relative to the source, for all that is resolved.",
+        "a list of files",
+        (),
+        example='["constraints.txt"]',
     )
     extras: tuple[str, ...] = key(
-        "Extras of the project's own pyproject.toml.", "a list of names", (), example='["production"]'
+        "Extras of pyproject.toml, with a lock file or without.", "a list of names", (), example='["production"]'
     )
     groups: tuple[str, ...] = key(
-        "Dependency groups of pyproject.toml (PEP 735; Poetry's groups).",
+        "Dependency groups of pyproject.toml (PEP 735), Poetry's groups, or a Pipfile's categories.",
         "a list of names",
         (),
         example='["production"]',
     )
     index: str = key(
-        "The package index, instead of PyPI and of what the requirements say.",
+        "The package index, instead of PyPI and of what the requirements say. One with a password: UV_DEFAULT_INDEX "
+        "in `env`.",
         "a URL",
         "",
         example='"https://pypi.example/simple/"',
     )
-    extra_indexes: tuple[str, ...] = key("Package indexes beside that one.", "a list of URLs", ())
+    extra_indexes: tuple[str, ...] = key("Package indexes asked before that one.", "a list of URLs", ())
     install: str | tuple[str, ...] = key(
-        "Commands that fill the virtualenv, instead of requirements; the virtualenv is active.",
+        "Commands that fill the virtualenv, instead of requirements, run by `sh -ec` in the release's code; the "
+        "virtualenv is active, uv and pip are there.",
         "a command or a list of them",
         (),
         example='["uv pip install -r deps.txt"]',
     )
     apt: tuple[str, ...] = key(
-        "Packages of the system that the app needs: libraries, compilers, Node.",
+        "Packages of the system that the app needs, to be built or to run: libraries, compilers, Node.",
         "a list of package names",
         (),
         example='["libmagic1", "npm"]',
@@ -253,7 +259,7 @@ class AppTable:
         example='"/healthz"',
     )
     exclude: tuple[str, ...] = key(
-        "Files of the source that stay at home: patterns as in .gitignore.",
+        "Files of the source that stay at home: patterns as in .gitignore, after those of its .deployignore.",
         "a list of patterns",
         (),
         example='["*.psd"]',

@@ -15,7 +15,9 @@ _SERVICE = re.compile(r"[a-z][a-z0-9_]{0,20}")
 #: What `${...}` calls other things by.
 _TAKEN = frozenset({"app", "data", "database", "static", "media", "files", "process", "redis"})
 _REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\s*(\[[A-Za-z0-9._, -]*\])?\s*([(<>=!~@;].*)?")
-_APT = re.compile(r"[a-z0-9][a-z0-9.+-]+(=[A-Za-z0-9.+~:-]+)?")
+#: A folder of the source, "." is all of it; editable or not, with extras or without.
+_LOCAL = re.compile(r"(-e )?\.(/[A-Za-z0-9._/-]+)?(\[[A-Za-z0-9._, -]*\])?")
+_APT = re.compile(r"[a-z0-9][a-z0-9.+-]+")
 
 
 def redis(table: models.AppTable) -> Redis | None:
@@ -52,8 +54,10 @@ def installed(rules: Rules) -> Installed:
     """What is installed beside the requirements."""
     table = rules.table
     for index, text in enumerate(table.packages):
-        if not _REQUIREMENT.fullmatch(text.strip()) or not text.isprintable():
-            rules.add(("packages", index), f"{shown(text)} is no requirement", 'such as "sentry-sdk>=2"')
+        clean = text.strip()
+        if not (_REQUIREMENT.fullmatch(clean) or _LOCAL.fullmatch(clean)) or not text.isprintable() or "/.." in clean:
+            allowed = 'such as "sentry-sdk>=2"; a folder of the source is "./lib", all of it "." or "-e ."'
+            rules.add(("packages", index), f"{shown(text)} is no requirement", allowed)
     for index, text in enumerate(table.constraints):
         if outside(text):
             rules.add(("constraints", index), f"{shown(text)} is not inside the source")
@@ -71,6 +75,8 @@ def installed(rules: Rules) -> Installed:
             what = "a password in an index's URL would be shown in plans"
             rules.add(way, what, 'the environment: UV_INDEX_URL = { secret = "NAME" } in [apps.NAME.env]')
     commands = listed(table.install)
+    if commands and table.requirements is not None:
+        rules.add(("install",), "requirements is set too: these commands are instead of it", "one of the two")
     for index, command in enumerate(commands):
         rules.command(command, "install", index)
     return Installed(

@@ -12,8 +12,8 @@ import pytest
 from deploykit.agent import values
 from deploykit.agent.secret import HostSecret, Secret
 from deploykit.config import choose, complete, loads, resolve
+from deploykit.config.interpreters import fits
 from deploykit.config.project import Project
-from deploykit.config.requirements import fits, python
 from deploykit.errors import ConfigError, DeploykitError
 
 DJANGO = {
@@ -123,11 +123,19 @@ def test_what_is_missing_is_said_at_once() -> None:
     assert mistakes('root = "x"\n', DJANGO)[0][0] == "root"
     files = without("config/wsgi.py", "config/asgi.py")
     assert [key for key, _ in mistakes("", files)] == ["wsgi"]
-    assert "poetry export" in mistakes("", {**without("requirements.txt"), "poetry.lock": ""})[0][1]
+    assert "pipenv lock" in mistakes("", {**without("requirements.txt"), "Pipfile": ""})[0][1]
+    assert mistakes('extras = ["x"]\n', DJANGO)[0][0] == "extras"
+    bare = without("requirements.txt")
+    assert done('packages = ["django"]\n', bare).python.packages == ("django",)
+    assert done('install = "pip install django"\n', bare).python.kind == "commands"
     assert "r.txt is not in the source" in mistakes('requirements = "r.txt"\n', DJANGO)[0][1]
     wants = {**DJANGO, "pyproject.toml": '[project]\nname = "x"\nrequires-python = ">=3.12"\n'}
     assert mistakes('python = "3.11"\n', wants) == [("python", "it wants Python >=3.12, and this is 3.11")]
     assert done('python = "3.12"\n', wants).python.version == "3.12"
+    elsewhere = {**DJANGO, "build/pyproject.toml": wants["pyproject.toml"] + "dependencies = []\n"}
+    named = 'requirements = "build/pyproject.toml"\n'
+    assert mistakes(f'python = "3.11"\n{named}', elsewhere)[0][0] == "python"
+    assert done(named, {**elsewhere, ".python-version": "3.13"}).python.hint == (".python-version", "3.13")
 
 
 PACKAGED = """\
@@ -169,48 +177,6 @@ def test_apps_of_a_host() -> None:
 
     assert names("a") == ["one"] and names("b") == [] and names("c") == ["one", "two"]
     assert names("root@203.0.113.9") == ["one"] and names("c", ["two"]) == ["two"]
-
-
-def digest(files: dict[str, str], name: str = "requirements.txt", version: str = "") -> str:
-    return python(Memory(files), version, [name]).digest
-
-
-def test_digest_of_requirements() -> None:
-    base = {
-        "requirements.txt": "-r sub/a.txt\ndjango\n",
-        "sub/a.txt": "-c b.txt\nx==1 \\\n  --hash=sha256:0\n",
-        "sub/b.txt": "y<2\n",
-    }
-    first = digest(base)
-    assert first == digest({**base, "other.py": "x"})
-    assert first == digest({**base, "requirements.txt": "# why\n-r sub/a.txt\n\ndjango  # yes\n"})
-    assert first != digest({**base, "sub/b.txt": "y<3\n"})
-    assert first != digest({**base, "sub/a.txt": "-c b.txt\nx==2\n"})
-    assert first != digest(base, version="3.12")
-    assert digest({"requirements.txt": "-r requirements.txt\nx\n"})  # includes itself: no endless loop
-
-
-def test_digest_of_pyproject_ignores_what_installs_nothing() -> None:
-    text = '[project]\nname = "x"\ndependencies = ["django"]\n[tool.ruff]\nline-length = 100\n'
-    first = digest({"pyproject.toml": text}, "pyproject.toml")
-    assert first == digest({"pyproject.toml": text.replace("100", "110")}, "pyproject.toml")
-    assert first != digest({"pyproject.toml": text.replace("django", "flask")}, "pyproject.toml")
-    locked = {"pyproject.toml": text, "uv.lock": "version = 1\n"}
-    found = python(Memory(locked), "", ["uv.lock"])
-    assert (found.kind, found.files) == ("uv", ("pyproject.toml", "uv.lock")) and found.digest != first
-    assert found.digest != digest({**locked, "uv.lock": "version = 2\n"}, "uv.lock")
-    with pytest.raises(DeploykitError, match="dynamic"):
-        digest({"pyproject.toml": '[project]\nname = "x"\ndynamic = ["dependencies"]\n'}, "pyproject.toml")
-
-
-def test_packages_inside_the_source() -> None:
-    files = {"requirements.txt": "./vendored\nwheels/x-1.whl\n", "vendored/setup.py": "1", "wheels/x-1.whl": "1"}
-    first = digest(files)
-    assert first != digest({**files, "vendored/setup.py": "2"}) and first != digest({**files, "wheels/x-1.whl": "2"})
-    for line in ("-e .", ".", "--editable ./vendored", "-e ../x", ".[extra]"):
-        with pytest.raises(DeploykitError, match="installs the source itself"):
-            digest({**files, "requirements.txt": line + "\n"})
-    assert digest({"requirements.txt": "-e git+https://example.com/x.git#egg=x\nx @ https://e.example/x-1.whl\n"})
 
 
 @pytest.mark.parametrize(

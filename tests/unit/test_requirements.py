@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deploykit.config import requirements
+from deploykit.config import packages
 
 
 class Files:
@@ -14,6 +14,10 @@ class Files:
     @property
     def paths(self) -> tuple[str, ...]:
         return tuple(self.files)
+
+    @property
+    def digest(self) -> str:
+        return str(sorted(self.files.items()))
 
     def read(self, path: str) -> bytes:
         return self.files[path].encode()
@@ -31,7 +35,7 @@ PLAIN = (
 
 @pytest.mark.parametrize("line", PLAIN)
 def test_versions_from_the_index(line: str) -> None:
-    assert requirements.python(Files(requirements_DOT_txt=f"django\n{line}\n"), "", ("requirements.txt",)).plain
+    assert packages.python(Files(requirements_DOT_txt=f"django\n{line}\n"), "", ("requirements.txt",)).plain
 
 
 @pytest.mark.parametrize(
@@ -53,14 +57,15 @@ def test_versions_from_the_index(line: str) -> None:
 )
 def test_all_else_is_the_apps_own_business(line: str) -> None:
     files = Files(requirements_DOT_txt=f"django\n{line}\n", more_DOT_txt=f"{line}\n", base_DOT_txt="-r more.txt\n")
-    assert not requirements.python(files, "", ("requirements.txt",)).plain
-    assert not requirements.python(files, "", ("base.txt",)).plain
+    assert not packages.python(files, "", ("requirements.txt",)).plain
+    assert not packages.python(files, "", ("base.txt",)).plain
 
 
 def test_a_file_of_its_own_is_not_plain() -> None:
-    files = Files(requirements_DOT_txt="./lib\n", lib__setup_DOT_py="", wheel_DOT_txt="./x-1-py3-none-any.whl\n")
-    assert not requirements.python(files, "", ("requirements.txt",)).plain
-    assert not requirements.python(files, "", ("wheel.txt",)).plain
+    files = Files(requirements_DOT_txt="./lib\n", lib__setup_DOT_py="", wheel_DOT_txt="./x-1.whl\n")
+    files.files["x-1.whl"] = "PK"
+    assert not packages.python(files, "", ("requirements.txt",)).plain
+    assert not packages.python(files, "", ("wheel.txt",)).plain
 
 
 @pytest.mark.parametrize(
@@ -69,6 +74,6 @@ def test_a_file_of_its_own_is_not_plain() -> None:
 )
 def test_pyproject(more: str, plain: bool) -> None:
     files = Files(pyproject_DOT_toml=f"[project]\nname = 'x'\ndependencies = ['django>=5', 'a[b]']\n{more}")
-    assert requirements.python(files, "", ("pyproject.toml",)).plain is plain
+    assert packages.python(files, "", ("pyproject.toml",)).plain is plain
     direct = Files(pyproject_DOT_toml="[project]\nname = 'x'\ndependencies = ['a @ https://example.org/a.whl']\n")
-    assert not requirements.python(direct, "", ("pyproject.toml",)).plain
+    assert not packages.python(direct, "", ("pyproject.toml",)).plain
