@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from urllib.parse import unquote, urlsplit
@@ -58,11 +59,11 @@ def notes(host: Host, facts: Facts) -> Iterator[Note]:
 
 def deployment(app: App, facts: Facts, render: Render, workers: int) -> Deployment:
     """One app at the release that its source, requirements and settings make."""
-    venv = _venv(app, facts)
     # Of no release and no slot: so what decides a release's name does not depend on it.
     neutral = environment(app, "", "", ""), references(app, "", "")
-    further = build.decides(app, *neutral, render)
-    release = _name(app.code.digest, venv.key, app.code.root, app.settings, *further)
+    made = (app.code.digest, app.code.root, app.settings, *build.decides(app, *neutral, render))
+    venv = _venv(app, facts, *made)
+    release = _name(*made, venv.key)
     folder = f"{app.home}/releases/{release}"
     names = references(app, release)
     database_name = sqlite_path(app) if app.database.kind == "sqlite" else app.database.name
@@ -73,6 +74,7 @@ def deployment(app: App, facts: Facts, render: Render, workers: int) -> Deployme
         label=app.code.label,
         root=app.code.root,
         venv=venv,
+        apt=app.apt,
         slot_a=_slot(app, "a", folder, venv, release, render, workers),
         slot_b=_slot(app, "b", folder, venv, release, render, workers),
         programs=programs.programs(app),
@@ -86,14 +88,64 @@ def deployment(app: App, facts: Facts, render: Render, workers: int) -> Deployme
     )
 
 
-def _venv(app: App, facts: Facts) -> Venv:
-    extra = ("gunicorn", "uvicorn-worker") if app.web.interface == "asgi" else ("gunicorn",)
-    python = app.python.version or "/usr/bin/python3"
+#: What each server needs from the index, when the project does not ask for it itself: a requirement without a version
+#: leaves the project's own as it is. uvicorn has no WebSockets without a package for them:
+#: https://www.uvicorn.org/installation/
+_SERVERS = {"gunicorn": ("gunicorn",), "uvicorn": ("uvicorn", "websockets"), "daphne": ("daphne",)}
+
+#: Variables of the app's that decide what is built and where it comes from.
+_BUILDING = re.compile(r"(UV|PIP|POETRY|PIPENV|SETUPTOOLS|CARGO|NPM)_.*|(C|CXX|CPP|LD|RUST)FLAGS|CC|CXX|LD")
+
+
+def _venv(app: App, facts: Facts, *made: str) -> Venv:
+    """The virtualenv of a release that is made of `made`. Its key has in it all that decides what is installed."""
+    asked = app.python
+    webs = [app.web, *(each.web for each in app.processes if each.web)]
+    servers = [name for web in webs for name in _SERVERS[web.server]]
+    servers += [
+        name
+        for web in webs
+        if web.server == "gunicorn" and web.interface == "asgi"
+        for name in ("uvicorn-worker", "websockets")
+    ]
+    extra = tuple(dict.fromkeys((*asked.packages, *servers)))
+    python = asked.version or "/usr/bin/python3"
     # Of the system's own only the minor version counts: a security update must not rebuild every virtualenv.
-    version = app.python.version or ".".join(facts.python.split(".")[:2])
-    key = _name(app.python.digest, version, facts.system, facts.version, facts.architecture, *extra)
-    shared = app.python.plain
-    return Venv(key, UV, tuple(UV_ENVIRONMENT.items()), python, app.python.kind, app.python.files, extra, shared)
+    version = asked.version or ".".join(facts.python.split(".")[:2])
+    # Of a secret only the name: a new password of an index changes nothing that it gives.
+    building = {
+        name: value if isinstance(value, str) else "" for name, value in app.env.items() if _BUILDING.fullmatch(name)
+    }
+    key = _name(
+        *(asked.digest, version, facts.system, facts.version, facts.architecture),
+        *(json.dumps(extra), json.dumps(sorted(app.apt)), json.dumps(building, sort_keys=True)),
+        *(made if asked.tied else ()),
+    )
+    return Venv(
+        key=key,
+        uv=UV,
+        environment=(*UV_ENVIRONMENT.items(), *_indexes(app)),
+        python=python,
+        kind=asked.kind,
+        files=asked.files,
+        extra=extra,
+        plain=asked.plain and not building,
+        constraints=asked.constraints,
+        extras=asked.extras,
+        groups=asked.groups,
+        install=asked.install,
+        local=asked.local,
+    )
+
+
+def _indexes(app: App) -> Iterator[tuple[str, str]]:
+    """Where packages come from, for uv, and for pip that commands may call: it wins over what the requirements say."""
+    if app.python.index:
+        yield "UV_DEFAULT_INDEX", app.python.index
+        yield "PIP_INDEX_URL", app.python.index
+    if app.python.extra_indexes:
+        yield "UV_INDEX", " ".join(app.python.extra_indexes)
+        yield "PIP_EXTRA_INDEX_URL", " ".join(app.python.extra_indexes)
 
 
 def _name(*parts: str) -> str:

@@ -25,10 +25,6 @@ def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
     yield from postgres.early(host, facts)  # before any package: all packages are installed at once
     yield from rabbitmq.early(host, facts, render)
 
-    yield Package("ca-certificates")
-    for package in system(facts).zones:  # minimal images lack them, and Django's TIME_ZONE has no other source
-        yield Package(package)
-
     yield Directory("/etc/deploykit")
     yield Directory("/var/lib/deploykit")  # open to the login user, who must see whether the agent is there
     yield Directory("/var/lib/deploykit/secrets", mode=0o700)
@@ -45,7 +41,10 @@ def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
 
     # After accounts and folders: apt takes long, and what needs no more than these is begun meanwhile (agent/early.py).
     yield Package("ca-certificates")
-    yield Package("tzdata")  # minimal images lack it, and Django's TIME_ZONE needs it (zoneinfo has no other source)
+    for package in system(facts).zones:  # minimal images lack them, and Django's TIME_ZONE has no other source
+        yield Package(package)
+    for name in sorted({name for app in host.apps for name in app.apt}):
+        yield Package(name)
 
 
 def notes(host: Host, facts: Facts) -> Iterator[Note]:

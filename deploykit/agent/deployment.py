@@ -33,8 +33,13 @@ class Venv:
     python: str  # version or path that uv understands
     kind: str  # as values.Python.kind
     files: tuple[str, ...]  # relative to the source's top
-    extra: tuple[str, ...]  # requirements of ours, e.g. gunicorn
+    extra: tuple[str, ...]  # requirements beside those of the files: the user's, and ours, e.g. gunicorn
     plain: bool = False  # nothing but versions from the index is asked for: it may be shared by apps
+    constraints: tuple[str, ...] = ()  # files, relative to the source's top
+    extras: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    install: tuple[str, ...] = ()  # commands instead of the files
+    local: bool = False  # packages out of the source are built, or commands run: in the release's code
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,7 @@ class Deployment(Resource):
     label: str
     root: str
     venv: Venv
+    apt: tuple[str, ...] = ()  # packages of the system that a build of it may need
     slot_a: tuple[Resource, ...]
     slot_b: tuple[Resource, ...]
     programs: tuple[Program, ...] = ()

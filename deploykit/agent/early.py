@@ -16,6 +16,7 @@ from pathlib import Path
 from deploykit.agent import release, transaction, virtualenv
 from deploykit.agent.deployment import Deployment
 from deploykit.agent.resource import Resource
+from deploykit.agent.resources.packages import status
 
 
 @contextlib.contextmanager
@@ -54,13 +55,14 @@ def begun(
 
 
 def _ready(deployment: Deployment, ended: threading.Event) -> bool:
-    """Waits for the accounts and folders that earlier resources make; False: it is too late to begin."""
+    """Waits for what earlier resources make, accounts, folders and its own packages; False: it is too late to begin."""
     while not ended.is_set():
         with contextlib.suppress(KeyError):
             pwd.getpwnam(deployment.app)
             pwd.getpwnam(virtualenv.BUILDER)
             places = (virtualenv.SHARED, deployment.home / "releases", deployment.home / "home")
-            if os.access(deployment.venv.uv, os.X_OK) and all(each.is_dir() for each in places):
+            there = os.access(deployment.venv.uv, os.X_OK) and all(each.is_dir() for each in places)
+            if there and all(status(name) == "installed" for name in deployment.apt):
                 return True
         time.sleep(0.1)
     return False

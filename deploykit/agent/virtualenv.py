@@ -17,14 +17,12 @@ import re
 import shutil
 import threading
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 
+from deploykit.agent import installing
 from deploykit.agent.deployment import Deployment
-from deploykit.agent.process import run, tail
-from deploykit.agent.resource import Failed
-
-Tell = Callable[[str], None]
+from deploykit.agent.installing import Tell
+from deploykit.agent.process import run
 
 #: Who builds what is shared: `recipes/python.py` makes the account, its cache and this folder.
 BUILDER = "_deploykit"
@@ -38,8 +36,8 @@ _TRUSTED = re.compile(r"/usr/bin/python3\.\d+|/opt/deploykit/python/[^/]+/bin/py
 
 #: All that pins may consist of. Anything else (a URL, another index, a path) is no business of the builder's.
 _PINNED = re.compile(
-    r"(?:--index-url https://pypi\.org/simple/?"
-    r"|#.*|[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+_-]+(?: ;[^\\]*)?|--hash=sha256:[0-9a-f]{64})?"
+    r"(?:(?:--index-url|-i) https://pypi\.org/simple/?|#.*|--hash=sha256:[0-9a-f]{64}"
+    r"|[A-Za-z0-9][A-Za-z0-9._-]*(?:\[[A-Za-z0-9,._ -]*\])?==[A-Za-z0-9.!+_-]+(?: ?;[^\\]*)?)?"
 )
 
 _locks: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
@@ -90,54 +88,10 @@ def prune() -> None:
 # -- by the app's user, for the app alone ------------------------------------------------------------------------------
 
 
-class _Uv:
-    """uv as the app's user, in the release's code."""
-
-    def __init__(self, deployment: Deployment, tell: Tell) -> None:
-        self._deployment, self._tell = deployment, tell
-        self.top = deployment.folder / "code"
-        venv = str(deployment.virtualenv)
-        self._env = {
-            **dict(deployment.venv.environment),
-            "HOME": f"/srv/{deployment.app}/home",
-            "VIRTUAL_ENV": venv,
-            "UV_PROJECT_ENVIRONMENT": venv,
-            "UV_LINK_MODE": "copy",  # the cache is the app's, the virtualenv becomes root's
-            "UV_COMPILE_BYTECODE": "1",  # the app cannot write there later
-        }
-
-    def __call__(self, *arguments: str, stdin: str = "", quiet: bool = False) -> str:
-        """What it printed; nothing of it is shown when `quiet`. Raises Failed with its last words."""
-        done = run(
-            [self._deployment.venv.uv, *arguments],
-            user=self._deployment.app,
-            env=self._env,
-            cwd=str(self.top),
-            check=False,
-            stdin=stdin,
-            output=None if quiet else self._tell,
-        )
-        if done.returncode != 0:
-            raise Failed(
-                f"the virtualenv of {self._deployment.app} could not be made",
-                tail(done.stderr or done.stdout),
-                "correct the requirements (or `python`) and deploy again; the live release is untouched",
-            )
-        return done.stdout
-
-
 def _alone(deployment: Deployment, tell: Tell) -> None:
-    venv, want, user = deployment.virtualenv, deployment.venv, deployment.app
-    uv = _Uv(deployment, tell)
+    venv, user = deployment.virtualenv, deployment.app
     shutil.chown(venv, user, user)
-    uv("venv", "--quiet", "--allow-existing", "--python", want.python, str(venv))
-    pip = ["pip", "install", "--quiet", "--python", str(venv / "bin/python")]
-    if want.kind == "uv":
-        project = str((uv.top / want.files[0]).parent)
-        uv("sync", "--quiet", "--frozen", "--no-dev", "--no-install-project", "--project", project)
-        uv(*pip, *want.extra)
-    else:
-        uv(*pip, *(word for file in want.files for word in ("-r", file)), *want.extra)
+    installing.fill(deployment, installing.Uv(deployment, tell))
     _seal(venv, f"root:{user}")
 
 
@@ -149,7 +103,7 @@ def _shared(deployment: Deployment, tell: Tell) -> bool:
     want = deployment.venv
     if not want.plain or not SHARED.is_dir():
         return False
-    pins = _pins(deployment, _Uv(deployment, tell))
+    pins = _pins(deployment, installing.Uv(deployment, tell))
     if not all(_PINNED.fullmatch(line.strip().removesuffix("\\").strip()) for line in pins.splitlines()):
         return False
     python = os.path.realpath(want.python) if want.python.startswith("/") else want.python
@@ -161,7 +115,7 @@ def _shared(deployment: Deployment, tell: Tell) -> bool:
     return True
 
 
-def _pins(deployment: Deployment, uv: _Uv) -> str:
+def _pins(deployment: Deployment, uv: installing.Uv) -> str:
     """Every package at one version, with the hashes of its files. Resolved by the app, in whose name it is done.
 
     A package that has no metadata but by running its setup.py runs that here, as the app's user.
@@ -170,15 +124,14 @@ def _pins(deployment: Deployment, uv: _Uv) -> str:
     listed = ["--quiet", "--no-header", "--no-annotate", "--generate-hashes", "--python", want.python]
     told = ("--emit-index-url", "--emit-find-links", "--emit-build-options")  # so that they are seen, and not shared
     extra = "".join(f"{each}\n" for each in want.extra)
-    if want.kind != "uv":
-        return uv("pip", "compile", *listed, *told, *want.files, "-", stdin=extra, quiet=True)
-    project = str((uv.top / want.files[0]).parent)
-    export = ("--quiet", "--frozen", "--no-dev", "--no-emit-project", "--no-header", "--no-annotate")
-    locked = uv("export", *export, "--project", project, quiet=True)
-    known = set(re.findall(r"^([A-Za-z0-9._-]+)==", locked, re.MULTILINE))
+    words = [word for word in installing.asked(deployment) if word != "-r"]
+    if want.kind in ("requirements", "pyproject", "none"):
+        return uv("pip", "compile", *listed, *told, *words, "-", stdin=extra, quiet=True)
+    locked = installing.locked(deployment, uv)
+    known = set(re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==", locked, re.MULTILINE))
     # All of it once more, at these very versions, since ours may need some of them; what is new is added.
     everything = re.sub(r" \\\n +--hash=\S+", "", locked) + extra
-    added = uv("pip", "compile", *listed, *told, "-", stdin=everything, quiet=True)
+    added = uv("pip", "compile", *listed, *told, *words, "-", stdin=everything, quiet=True)
     blocks = re.split(r"^(?=[A-Za-z0-9])", added, flags=re.MULTILINE)
     return locked + "".join(block for block in blocks if block.partition("==")[0] not in known)
 

@@ -65,8 +65,8 @@ class Package(Resource):
         return {"status": "installed"}
 
     def observe(self) -> State | None:
-        status = installed().get(self.name)
-        return None if status is None else {"status": status}
+        found = status(self.name)
+        return None if found is None else {"status": found}
 
     def change(self, observed: State | None) -> None:
         type(self).change_together([self])
@@ -93,6 +93,29 @@ def installed() -> dict[str, str]:
         if word not in ("not-installed", "config-files") and found.get(name.decode()) != "installed":
             found[name.decode()] = word
     return found
+
+
+def status(name: str) -> str | None:
+    """How far a package got, "installed" at the end; that of one that stands for it, when nothing has its own name.
+
+    apt installs libmagic1t64 for libmagic1 on Ubuntu 24.04 and Debian 13, where that name is only provided:
+    https://wiki.debian.org/ReleaseGoals/64bit-time
+    """
+    found = installed().get(name)
+    return "installed" if found is None and name in provided() else found
+
+
+@remembered
+def provided() -> frozenset[str]:
+    """The names that installed packages stand for. Only asked for those that are no package's own."""
+    with open(_STATUS, "rb") as file:
+        content = file.read().decode("utf-8", "replace")
+    found: set[str] = set()
+    for stanza in content.split("\n\n"):
+        names = re.search(r"^Provides: (.*)$", stanza, re.MULTILINE)
+        if names and re.search(r"^Status: \S+ \S+ installed$", stanza, re.MULTILINE):
+            found |= {each.split()[0].partition(":")[0] for each in names[1].split(",") if each.strip()}
+    return frozenset(found)
 
 
 def install(names: Sequence[str]) -> None:
