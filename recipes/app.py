@@ -93,7 +93,7 @@ def deployment(app: App, facts: Facts, render: Render, workers: int) -> Deployme
 #: https://www.uvicorn.org/installation/
 _SERVERS = {"gunicorn": ("gunicorn",), "uvicorn": ("uvicorn", "websockets"), "daphne": ("daphne",)}
 
-#: Variables of the app's that decide what is built and where it comes from.
+#: Variables of the app's that decide what is built and where it comes from. (Of commands, any of them may.)
 _BUILDING = re.compile(r"(UV|PIP|POETRY|PIPENV|SETUPTOOLS|CARGO|NPM)_.*|(C|CXX|CPP|LD|RUST)FLAGS|CC|CXX|LD")
 
 
@@ -114,12 +114,16 @@ def _venv(app: App, facts: Facts, *made: str) -> Venv:
     version = asked.version or ".".join(facts.python.split(".")[:2])
     # Of a secret only the name: a new password of an index changes nothing that it gives.
     building = {
-        name: value if isinstance(value, str) else "" for name, value in app.env.items() if _BUILDING.fullmatch(name)
+        name: value if isinstance(value, str) else ""
+        for name, value in app.env.items()
+        if asked.kind == "commands" or _BUILDING.fullmatch(name)
     }
+    # What leads into a release, or is built from files that a hook may have made there, is that release's alone.
+    alone = asked.tied or (asked.local and bool(app.build.commands("after_checkout")))
     key = _name(
         *(asked.digest, version, facts.system, facts.version, facts.architecture),
         *(json.dumps(extra), json.dumps(sorted(app.apt)), json.dumps(building, sort_keys=True)),
-        *(made if asked.tied else ()),
+        *(made if alone else ()),
     )
     return Venv(
         key=key,

@@ -119,8 +119,8 @@ class Deployment(Resource):
 
     @property
     def builds(self) -> bool:
-        """Whether commands of the user's may write into the code while the release is built."""
-        return any(self.build.commands(step) for step in BUILDING)
+        """Whether commands of the user's, or what builds packages of it, may write into the code until it is sealed."""
+        return self.venv.local or any(self.build.commands(step) for step in BUILDING)
 
     @property
     def configured(self) -> bool:
