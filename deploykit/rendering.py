@@ -88,6 +88,7 @@ def renderer(project: Path) -> Render:
         keep_trailing_newline=True,
         autoescape=False,
         bytecode_cache=_cache(),
+        auto_reload=False,  # nothing changes while one command runs
     )
 
     environment.filters |= {"json": as_json, "tojson": as_json, "python": as_python, "urlencode": as_url}

@@ -39,8 +39,8 @@ class Beside:
     def _name(self, program: Program) -> str:
         return f"{self._deployment.app}-{self._slot}.{program.name}"
 
-    def hand_over(self, before: str | None) -> None:
-        """Ends what may run only once in the slot `before`, and begins it here."""
+    def hand_over(self, before: str | None) -> bool:
+        """Ends what may run only once in the slot `before`, and begins it here; whether there is any here."""
         once = [each for each in self._deployment.programs if each.once]
         app = self._deployment.app
         if before:
@@ -53,10 +53,11 @@ class Beside:
                 supervisord.remove(*old)
         if once:
             supervisord.add(*(self._name(each) for each in once))
+        return bool(once)
 
-    def steady(self) -> None:
+    def steady(self, *, once: bool) -> None:
         """Waits until each has run for as long as it must. Raises Failed with the words of one that ended."""
-        programs = self._deployment.programs
+        programs = [each for each in self._deployment.programs if once or not each.once]
         deadline = time.monotonic() + _START + max((each.steady for each in programs), default=0)
         waiting = list(programs)
         while waiting:

@@ -24,7 +24,7 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from deploykit.agent.secret import HostSecret, Joined, Secret
 
@@ -141,16 +141,26 @@ def encode(value: object) -> Any:
 
     A dataclass becomes `{"<module>:<class>": {field: value}}`; tuples become lists.
     """
+    kind: Any = type(value)
+    if kind in _PLAIN:  # most values are: a manifest of ten apps has thousands
+        return value
+    if kind is tuple or kind is list:
+        return [encode(each) for each in cast("Any", value)]
     if isinstance(value, Secret):
         return {"secret": value.reveal()}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
-        return {f"{type(value).__module__}:{type(value).__qualname__}": fields}
-    if isinstance(value, (list, tuple)):
-        return [encode(each) for each in value]
-    if value is None or isinstance(value, (str, int, float, bool)):
-        return value
-    raise TypeError(f"a resource cannot hold {type(value).__name__}")
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        raise TypeError(f"a resource cannot hold {kind.__name__}")
+    name, fields = _described(kind)
+    return {name: {field: encode(getattr(value, field)) for field in fields}}
+
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
+@functools.cache
+def _described(kind: type[Any]) -> tuple[str, tuple[str, ...]]:
+    """A dataclass's name, and the fields that make it."""
+    return f"{kind.__module__}:{kind.__qualname__}", tuple(f.name for f in dataclasses.fields(kind) if f.init)
 
 
 def decode(data: Any) -> Any:

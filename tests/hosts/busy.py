@@ -146,7 +146,7 @@ command = "test -n \\"$DIFFICULT\\" && python manage.py check"
 def write(folder: Path) -> None:
     """The whole project."""
     tiny.write(folder)
-    (folder / "requirements.txt").write_text(tiny.REQUIREMENTS + "websockets\ndaphne\n")
+    (folder / "requirements.txt").write_text(tiny.REQUIREMENTS + "websockets\ndaphne\nuvicorn-worker\n")
     files = {
         "notes/management/__init__.py": "",
         "notes/management/commands/__init__.py": "",

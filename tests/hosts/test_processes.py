@@ -250,10 +250,11 @@ def test_what_crashes_later_is_seen(site: Project, host: Host) -> None:
 
 def test_all_is_back_after_a_reboot(site: Project, host: Host) -> None:
     programs = set(host.programs())
-    host.sh("rm /srv/tiny/data/beats")  # a power cut ends no scheduler in an orderly way
+    before = len(beats(host))
     host.reboot()
     assert eventually(lambda: set(host.programs()) == programs, 30), host.programs()
     assert eventually(lambda: echoed(host, "/ws/x", "up") == "echo: up", 10)
+    assert [each[0] for each in beats(host)[before:]].count("begin") == 1
     never_twice(host)
     site.settled()
 
