@@ -59,7 +59,7 @@ class Detected:
     env: Mapping[str, bool] = field(default_factory=dict)  # variables the settings read -> whether they must be set
 
 
-_ASIDE = {
+ASIDE = {
     "node_modules",
     "site-packages",
     ".venv",
@@ -102,10 +102,10 @@ def find_root(tree: Tree, name: str = "", settings: str = "") -> tuple[str, tupl
     def order(folder: str) -> tuple[bool, bool, bool, int, str]:
         parts = folder.split("/") if folder else []
         django = b"DJANGO_SETTINGS_MODULE" in tree.read(posixpath.join(folder, "manage.py"))
-        return not has(folder), bool(_ASIDE & set(parts)), not django, len(parts), folder
+        return not has(folder), bool(ASIDE & set(parts)), not django, len(parts), folder
 
     first, *rest = sorted(folders, key=order)
-    if settings and not has(first) and _ASIDE & set(first.split("/")):
+    if settings and not has(first) and ASIDE & set(first.split("/")):
         return "", tuple(sorted(folders))  # a test's or an example's manage.py has nothing to do with these settings
     return first, tuple(rest)
 

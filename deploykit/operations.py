@@ -159,7 +159,7 @@ class Session:
             outcome.plan = event
         elif kind == "deployed":
             outcome.deployed.append(event)
-        elif kind in ("status", "secrets", "left"):
+        elif kind in ("status", "secrets", "left", "restarted"):
             outcome.answer = event
         elif kind == "end":
             outcome.ok = event["ok"]
@@ -269,4 +269,21 @@ def each(entries: Sequence[HostEntry], work: Callable[[HostEntry], Outcome]) -> 
         return list(pool.map(one, entries))
 
 
-__all__ = ["Outcome", "Session", "Show", "each", "sources", "target"]
+def each_apart(entries: Sequence[HostEntry], work: Callable[[HostEntry], Outcome]) -> list[Outcome]:
+    """As `each`, for what may go on without end: Ctrl-C is heard at once, and nobody is waited for then."""
+    found: dict[str, Outcome] = {}
+
+    def one(entry: HostEntry) -> None:
+        found[entry.name] = each([entry], work)[0]
+
+    threads = [threading.Thread(target=one, args=(entry,), daemon=True) for entry in entries]
+    if len(threads) == 1:
+        return each(entries, work)
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [found[entry.name] for entry in entries if entry.name in found]
+
+
+__all__ = ["Outcome", "Session", "Show", "each", "each_apart", "sources", "target"]

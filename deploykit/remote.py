@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
+from deploykit import sudo
 from deploykit.bundle import Bundle
 from deploykit.errors import DeploykitError
 from deploykit.source import Tree, content
@@ -76,14 +77,6 @@ exec python3 -IS -c "$0" "$@"
 #: https://docs.cloud-init.io/en/latest/reference/modules.html#ssh
 _OTHER_USER = re.compile(r'Please login as the user "([^"]+)"')
 
-#: sudo's words and those of sudo-rs, which is Ubuntu's sudo from 25.10 on: https://github.com/trifectatechfoundation/sudo-rs
-_WANTS_PASSWORD = ("password is required", "interactive authentication is required")
-_NO_SUDOER = ("not in the sudoers", "may not run", "not allowed", "I'm afraid I can't do that")
-_WRONG_PASSWORD = (
-    *("incorrect password", "no password was provided", "try again"),
-    *("incorrect authentication attempt", "Authentication required but not attempted"),
-)
-
 
 def _message(message: Event) -> bytes:
     """As `agent/wire.py` receives it."""
@@ -127,10 +120,7 @@ class Remote:
             yield from self._explain(status, error, request)
 
     def _become(self) -> str:
-        if self._transport.user == "root":
-            return ""
-        # -k: sudo must read the password even when it remembers an earlier one, or it would be left for the agent.
-        return "sudo -n " if self._password is None else "sudo -k -S -p '' "
+        return sudo.prefix(self._transport.user, password=self._password is not None)
 
     def _converse(self, command: str, data: bytes) -> Generator[Event, None, tuple[int, str]]:
         begun, self._waiting = self._waiting, None
@@ -201,22 +191,14 @@ class Remote:
     def _explain(self, status: int, error: str, request: Event) -> Iterator[Event]:
         where = f"host {self._name}"
         said = error.strip()
-        if self._transport.user != "root" and "sudo" in said:
-            if any(words in said for words in _WANTS_PASSWORD) and self._password is None:
-                self._password = self._ask(f"sudo password of {self._transport.user} on {self._name}")
-                yield from self.events(request)
-                return
-            if any(words in said for words in _NO_SUDOER):
-                raise DeploykitError(
-                    f"{self._transport.user} may not become root there", where, "log in as root or as a sudoer (`user`)"
-                )
-            if any(words in said for words in _WRONG_PASSWORD):
-                self._password = None
-                raise DeploykitError("sudo does not accept the password", where, "run again")
-        if status == 127 and "sudo" in said:
-            raise DeploykitError(
-                f"{self._transport.user} is not root and there is no sudo", where, "log in as root (`user`)"
-            )
+        user = self._transport.user
+        if user != "root" and sudo.wants_password(said) and self._password is None:
+            self._password = self._ask(f"sudo password of {user} on {self._name}")
+            yield from self.events(request)
+            return
+        if refusal := sudo.refusal(user, status, said, where):
+            self._password = None
+            raise refusal
         if status == _NO_PYTHON:
             raise DeploykitError(
                 "there is no python3 and it could not be installed", where, said or "is it Debian or Ubuntu?"

@@ -244,6 +244,17 @@ class Screen:
         took = f" ({event['seconds']:.1f} s)" if "seconds" in event else ""
         self.line(f"{event['app']}: release {event['release']} is live{took}", "green", host)
 
+    def _on_restarted(self, host: str, event: Event) -> None:
+        self._end_row(event["app"])
+        what = f"{', '.join(event['processes'])} runs anew" if event["processes"] else "runs anew, no request was lost"
+        self.line(f"{event['app']}: {what}", "green", host)
+
+    def _on_log(self, host: str, event: Event) -> None:
+        """A line of a log; as it is where no terminal could be steered by it."""
+        place = f"{event['from']} | " if event["from"] else ""
+        prefix = f"{host}: " if self._several else ""
+        print(f"{prefix}{place}{clean(event['line']) if self._terminal else event['line']}", flush=True)
+
     def _on_error(self, host: str, event: Event) -> None:
         for row in (host, event.get("app", "")):
             self._end_row(row)

@@ -11,6 +11,7 @@ from deploykit.screen import Screen, moment, number, span
 
 if TYPE_CHECKING:
     from deploykit.config import Project
+    from deploykit.config.project import AppEntry
     from deploykit.operations import Outcome
 
 
@@ -69,6 +70,23 @@ def status(show: Screen, name: str, answer: Event) -> None:
         what = "deploy" if last["operation"] == "apply" else last["operation"]
         changes = number(last["changed"], "change")
         show.line(f"last run: {what} by {last['who']} at {moment(last['at'])}, {changes}, {how}")
+
+
+def secrets(show: Screen, name: str, app: AppEntry, answer: Event) -> None:
+    """The secrets of an app on a host: their names, since when they are there, and whether the app asks for them."""
+    there = answer["names"]
+    asked = {*app.secrets, *(() if "SECRET_KEY" in app.env else ("SECRET_KEY",))}
+    rows = []
+    for each in sorted({*there, *app.secrets}):
+        at = answer["at"].get(each)
+        if each not in there:
+            since = f"missing: fab secrets set --app {app.name} --name {each}"
+        else:
+            since = moment(at) if at else "some time ago"
+        rows.append([each, since, "yes" if each in asked else "no"])
+    show.line(f"{app.name}: {', '.join(there) if there else 'no secrets'}", "", name)
+    if rows:
+        show.table("", ["secret", "set", "asked for"], rows)
 
 
 def _processes(show: Screen, apps: Sequence[Event]) -> None:

@@ -2,95 +2,36 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from invoke.exceptions import Exit
-from invoke.tasks import task
 
 from deploykit import tables
 from deploykit.errors import DeploykitError
 from deploykit.screen import Screen
+from deploykit.task import chosen_apps, chosen_hosts, command, failures, names, the_project
+from deploykit.tasks_app import logs, manage, restart, run, secrets_, shell
 
 __all__ = [
     "add_app",
     "deploy",
     "init",
+    "logs",
+    "manage",
     "plan",
     "remove_app",
+    "restart",
     "rollback",
+    "run",
     "sandbox_",
     "schema",
     "secrets_",
+    "shell",
     "status",
 ]
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _command(**options: Any) -> Callable[[F], Any]:
-    """A task whose errors are said in plain words, with exit status 1. No short flags: `-h` is for help."""
-
-    def decorate(function: F) -> Any:
-        @functools.wraps(function)
-        def run(*args: Any, **kwargs: Any) -> None:
-            from deploykit.sandbox import SandboxError
-
-            if {"--help", "-h"} & {each for each in (*args, *kwargs.values()) if isinstance(each, str)}:
-                _help(options.get("name", function.__name__))
-            try:
-                function(*args, **kwargs)
-            except DeploykitError as error:
-                Screen().failure(error)
-                raise Exit(code=1) from None
-            except SandboxError as error:
-                Screen().failure(DeploykitError(error.what, error.where, error.todo))
-                raise Exit(code=1) from None
-            except KeyboardInterrupt:
-                print("\ninterrupted; what had begun on a host goes on there", file=sys.stderr)
-                raise Exit(code=130) from None
-
-        return task(auto_shortflags=False, **options)(run)
-
-    return decorate
-
-
-def _help(name: str) -> None:
-    """For `fab sandbox --help`: Invoke takes the word for the action, so the program runs anew, words turned."""
-    os.execv(sys.executable, [sys.executable, sys.argv[0], "--help", name])
-
-
-def _names(text: str) -> list[str] | None:
-    return [each.strip() for each in text.split(",") if each.strip()] or None
-
-
-def _project() -> Any:
-    from deploykit.config import load
-
-    for folder in (Path.cwd(), *Path.cwd().parents):
-        if (folder / "deploykit.toml").is_file():
-            # By its name alone where that says enough: errors quote it.
-            return load("deploykit.toml" if folder == Path.cwd() else folder)
-    raise DeploykitError("there is no deploykit.toml here", str(Path.cwd()), "write one with: deploykit init")
-
-
-def _entries(context: Any, project: Any, host: str) -> Any:
-    """The hosts a command is for: --host, or Fabric's own -H."""
-    from deploykit.config import choose
-
-    return choose(project, host or str(getattr(context, "original_host", "") or ""))
-
-
-def _apps(project: Any, app: str) -> list[str] | None:
-    names = _names(app)
-    for name in names or ():
-        project.app(name)
-    return names
 
 
 def _converge(
@@ -99,9 +40,9 @@ def _converge(
     from deploykit.config import resolve
     from deploykit.operations import Session, each
 
-    project = _project()
-    entries = _entries(context, project, host)
-    only = _apps(project, app)
+    project = the_project()
+    entries = chosen_hosts(context, project, host)
+    only = chosen_apps(project, app)
     project = resolve(project)
     show = screen(len(entries) > 1)
     for warning in project.warnings:
@@ -112,14 +53,7 @@ def _converge(
     return show, outcomes
 
 
-def _failures(show: Screen, outcomes: Sequence[Any]) -> bool:
-    for outcome in outcomes:
-        if outcome.error is not None:
-            show.failure(outcome.error)
-    return any(not outcome.ok for outcome in outcomes)
-
-
-@_command(
+@command(
     help={
         "host": "host of deploykit.toml, several with commas, or any ssh target",
         "app": "deploy the code of these apps only (commas between)",
@@ -133,12 +67,12 @@ def deploy(context: Any, host: str = "", app: str = "", verbose: bool = False) -
         show.notes(outcome.host, outcome.notes, warnings=True)
         if outcome.ok and not outcome.changed:
             show.line("nothing to do", "green", outcome.host)
-    tables.receipt(show, _project(), [outcome for outcome in outcomes if outcome.deployed])
-    if _failures(show, outcomes):
+    tables.receipt(show, the_project(), [outcome for outcome in outcomes if outcome.deployed])
+    if failures(show, outcomes):
         raise Exit(code=1)
 
 
-@_command(
+@command(
     help={
         "host": "host of deploykit.toml, several with commas, or any ssh target",
         "app": "plan the code of these apps only (commas between)",
@@ -151,7 +85,7 @@ def plan(context: Any, host: str = "", app: str = "", json: bool = False, verbos
     show, outcomes = _converge(
         context, host, app, "plan", lambda many: Screen(several=many, verbose=verbose, quiet=json)
     )
-    failed = _failures(show, outcomes)
+    failed = failures(show, outcomes)
     if json:
         _print_json({each.host: {k: each.plan.get(k, []) for k in ("changes", "kept")} for each in outcomes})
     else:
@@ -169,13 +103,13 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-@_command(help={"host": "host of deploykit.toml, several with commas, or any ssh target", "json": "print JSON"})
+@command(help={"host": "host of deploykit.toml, several with commas, or any ssh target", "json": "print JSON"})
 def status(context: Any, host: str = "", json: bool = False) -> None:
     """Show a host's apps, releases, processes, memory and disk at a glance."""
     from deploykit.operations import Session, each
 
-    project = _project()
-    entries = _entries(context, project, host)
+    project = the_project()
+    entries = chosen_hosts(context, project, host)
     show = Screen(several=len(entries) > 1, quiet=json)
     outcomes = each(entries, lambda entry: Session(project, entry, show).ask({"operation": "status"}))
     if json:
@@ -183,64 +117,30 @@ def status(context: Any, host: str = "", json: bool = False) -> None:
     for outcome in outcomes:
         if outcome.answer:
             tables.status(show, outcome.host, outcome.answer)
-    if _failures(show, outcomes):
+    if failures(show, outcomes):
         raise Exit(code=1)
 
 
-@_command(
+@command(
     help={"host": "the host", "app": "the app", "release": "a release that `fab status` lists; default: the one before"}
 )
 def rollback(context: Any, app: str, host: str = "", release: str = "") -> None:
     """Bring the release before the live one back, with the environment it had. Migrations are not undone."""
     from deploykit.operations import Session, each
 
-    project = _project()
+    project = the_project()
     project.app(app)
-    entries = _entries(context, project, host)
+    entries = chosen_hosts(context, project, host)
     show = Screen(several=len(entries) > 1)
     request = {"operation": "rollback", "app": app, "release": release}
     outcomes = each(entries, lambda entry: Session(project, entry, show).ask(request))
     show.stop()
-    if _failures(show, outcomes):
+    if failures(show, outcomes):
         raise Exit(code=1)
     show.line("the next `fab deploy` brings the newer code again; migrations were not undone", "yellow")
 
 
-@_command(
-    help={"action": "set, unset or list", "host": "the host", "app": "the app", "name": "the secret's name"},
-    positional=["action"],
-    name="secrets",
-)
-def secrets_(context: Any, action: str, app: str, name: str = "", host: str = "") -> None:
-    """Keep secrets on the host: `secrets set|unset|list --app APP --name NAME`; the value is from stdin or a prompt."""
-    from deploykit.operations import Session, each
-
-    if action not in ("set", "unset", "list"):
-        raise DeploykitError(f"there is no `secrets {action}`", todo="set, unset or list")
-    if action != "list" and not name:
-        raise DeploykitError("which secret?", todo=f"fab secrets {action} --app {app} --name NAME")
-    project = _project()
-    project.app(app)
-    entries = _entries(context, project, host)
-    show = Screen(several=len(entries) > 1)
-    change: dict[str, Any] = {}
-    if action == "set":
-        value = show.password(f"value of {name}") if sys.stdin.isatty() else sys.stdin.read().removesuffix("\n")
-        change = {"set": {name: value}}
-    elif action == "unset":
-        change = {"set": {name: None}}
-    request = {"operation": "secrets", "app": app, **change}
-    outcomes = each(entries, lambda entry: Session(project, entry, show).ask(request))
-    for outcome in outcomes:
-        names = outcome.answer.get("names", [])
-        show.line(f"{app}: {', '.join(names) if names else 'no secrets'}", "", outcome.host)
-    if action != "list":
-        show.line("`fab deploy` brings it to the app")
-    if _failures(show, outcomes):
-        raise Exit(code=1)
-
-
-@_command()
+@command()
 def init(context: Any) -> None:
     """Write a commented deploykit.toml, a fabfile.py and lines for .gitignore; nothing that is there is touched."""
     from deploykit import edit
@@ -261,7 +161,7 @@ def init(context: Any) -> None:
     show.line("next: fab add-app NAME --source FOLDER --domain DOMAIN")
 
 
-@_command(
+@command(
     help={
         "name": "the app's name: lower-case letters, digits, -",
         "source": "folder or git URL of the Django project",
@@ -280,14 +180,14 @@ def add_app(context: Any, name: str, source: str = "", domain: str = "", ref: st
         raise DeploykitError(
             f"{lacks} is missing", "add-app", f"fab add-app {name} --source ../{name} --domain {name}.example"
         )
-    project = _project()
+    project = the_project()
     show = Screen()
-    for line in additions.add(project, name, source, _names(domain) or [], ref):
+    for line in additions.add(project, name, source, names(domain) or [], ref):
         show.line(line)
     show.line("next: fab plan, then fab deploy")
 
 
-@_command(
+@command(
     help={
         "name": "the app",
         "host": "the host it leaves",
@@ -302,15 +202,15 @@ def remove_app(context: Any, name: str, host: str = "", delete_data: bool = Fals
     from deploykit import additions
     from deploykit.operations import Session, each
 
-    project = _project()
-    entries = _entries(context, project, host)
+    project = the_project()
+    entries = chosen_hosts(context, project, host)
     show = Screen(several=len(entries) > 1)
     if delete_data and not yes and not show.confirm(f"This destroys the database, media and data of {name}.", name):
         raise DeploykitError("nothing was removed", "remove-app", "type the app's name, or say --yes")
     request = {"operation": "leave", "app": name, "erase": delete_data}
     outcomes = each(entries, lambda entry: Session(project, entry, show).ask(request))
     show.stop()
-    if _failures(show, outcomes):
+    if failures(show, outcomes):
         raise Exit(code=1)
     if name in project.names:
         additions.remove(project, name)
@@ -323,7 +223,7 @@ def remove_app(context: Any, name: str, host: str = "", delete_data: bool = Fals
     )
 
 
-@_command(
+@command(
     help={"action": "up, down, reset or list", "name": "the sandbox's name"}, positional=["action"], name="sandbox"
 )
 def sandbox_(context: Any, action: str, name: str = "sandbox") -> None:
@@ -354,7 +254,7 @@ def sandbox_(context: Any, action: str, name: str = "sandbox") -> None:
         raise DeploykitError(f"there is no `sandbox {action}`", todo="up, down, reset or list")
 
 
-@_command()
+@command()
 def schema(context: Any) -> None:
     """Print the JSON schema of deploykit.toml, for editors."""
     from deploykit.config.schema import schema as made

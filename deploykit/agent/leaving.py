@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from deploykit.agent import dump, engine, paths, pending, slots
+from deploykit.agent import dump, engine, pending, slots, store
 from deploykit.agent.plan import removals
 from deploykit.agent.process import forget
 from deploykit.agent.resource import Resource
@@ -53,8 +53,8 @@ def _erase(app: str, data: list[Resource], tell: engine.Tell) -> list[str]:
             dumps.append(copy)
             tell({"event": "output", "app": app, "line": f"dumped to {copy}"})
         forget()
-    (paths.SECRETS / f"{app}.json").unlink(missing_ok=True)
-    for log in slots.LOGS.glob(f"{app}-[ab].log*"):
+    store.forget(app)
+    for log in [each for form in (f"{app}-[ab].log*", f"{app}-[ab].*.log*") for each in slots.LOGS.glob(form)]:
         log.unlink()
     return dumps
 

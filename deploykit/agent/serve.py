@@ -18,8 +18,10 @@ from deploykit.agent import (
     engine,
     facts,
     lock,
+    logs,
     paths,
     release,
+    restart,
     runs,
     status,
     store,
@@ -317,6 +319,39 @@ def _rollback(request: wire.Event) -> None:
     _detached(request, holder, held, work)
 
 
+def _restart(request: wire.Event) -> None:
+    holder = _holder(request)
+    held = lock.take(holder)
+    app, process = request["app"], request["process"]
+
+    def work(tell: Callable[[wire.Event], None]) -> tuple[int, bool]:
+        done = restart.restart(
+            app,
+            process,
+            lambda name: tell({"event": "stage", "app": app, "name": name}),
+            lambda text: tell({"event": "output", "app": app, "line": text}),
+        )
+        tell({"event": "restarted", "app": app, **done})
+        return 1, True
+
+    _detached(request, holder, held, work)
+
+
+def _logs(request: wire.Event) -> None:
+    app = request["app"]
+    since = time.time() - request["ago"] if request.get("ago") else request.get("since", 0)
+    logs.show(
+        app,
+        request["process"],
+        nginx=request["nginx"],
+        lines=request["lines"],
+        follow=request["follow"],
+        since=since,
+        tell=lambda name, line: wire.send({"event": "log", "app": app, "from": name, "line": line}),
+    )
+    wire.send({"event": "end", "ok": True})
+
+
 def _leave(request: wire.Event) -> None:
     holder = _holder(request)
     held = lock.take(holder)
@@ -330,7 +365,7 @@ def _secrets(request: wire.Event) -> None:
         for name, value in request["set"].items():
             store.write(app, name, Secret(value) if value is not None else None)
         held.close()
-    wire.send({"event": "secrets", "app": app, "names": sorted(store.read(app))})
+    wire.send({"event": "secrets", "app": app, "names": sorted(store.read(app)), "at": store.times(app)})
     wire.send({"event": "end", "ok": True})
 
 
@@ -340,6 +375,8 @@ _OPERATIONS: dict[str, Callable[[wire.Event], None]] = {
     "apply": _apply,
     "status": _status,
     "rollback": _rollback,
+    "restart": _restart,
+    "logs": _logs,
     "leave": _leave,
     "secrets": _secrets,
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets as random
 import string
 import threading
+import time
+from pathlib import Path
 
 from deploykit.agent import paths
 from deploykit.agent.resource import Failed, HostSecret, Joined, Secret
@@ -28,6 +30,24 @@ def write(app: str, name: str, value: Secret | None) -> None:
     else:
         kept[name] = value.reveal()
     paths.write_json(paths.SECRETS / f"{app}.json", kept)
+    at = {each: when for each, when in times(app).items() if each in kept and each != name}
+    paths.write_json(_times(app), at if value is None else {**at, name: round(time.time(), 1)})
+
+
+def times(app: str) -> dict[str, float]:
+    """When each secret was set or made, in epoch seconds."""
+    found: dict[str, float] = paths.read_json(_times(app), {})
+    return found
+
+
+def forget(app: str) -> None:
+    """All of an app's secrets are gone."""
+    for place in (paths.SECRETS / f"{app}.json", _times(app)):
+        place.unlink(missing_ok=True)
+
+
+def _times(app: str) -> Path:
+    return paths.SECRETS / f"{app}.times.json"  # no app's name has a dot
 
 
 def look(app: str, wanted: HostSecret) -> Secret | None:

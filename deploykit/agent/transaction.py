@@ -34,8 +34,11 @@ def deploy(
     line: Line,
     *,
     newest: bool = True,
+    anew: bool = False,
 ) -> Callable[[], None]:
     """Brings `deployment` live. `listing` is None when its files are on the host already. `newest`: not a rollback.
+
+    `anew`: its processes are replaced though nothing differs.
 
     Returns what is left to do when the new release serves already: to wait for the old one's last requests, end it,
     and clear up. Raises Failed; whatever was live before is live then, unchanged.
@@ -45,7 +48,7 @@ def deploy(
     differences = {each.name for each in compare(deployment.wanted(), observed)}
     differences -= {f"socket {name}" for name in deployment.sockets}  # as the main one: a link
     current = live(app)
-    if current is not None and differences <= _SETTLED_IN_PLACE:
+    if current is not None and differences <= _SETTLED_IN_PLACE and not anew:
         settle(deployment, current)
         return lambda: None
     fresh = other(current) if current else "a"
@@ -248,6 +251,18 @@ def _stored(entry: dict[str, Any]) -> Deployment:
             todo="deploy the source it was made from",
         )
     return deployment
+
+
+def current(app: str) -> Deployment:
+    """The live release as it was deployed. Raises Failed when there is none, or it is not as it was."""
+    slot = live(app)
+    name = running(app, slot) if slot else ""
+    found = [each for each in record(app)["releases"] if each["release"] == name]
+    if not found:
+        raise Failed(f"{app} is not deployed on this host", todo="`fab deploy` brings it")
+    if (now := condition(app, name)) != "as released":
+        raise Failed(f"the live release of {app} is not as it was deployed: {now}", todo="`fab deploy` puts it right")
+    return _stored(found[-1])
 
 
 def earlier(app: str, release_id: str = "") -> Deployment:

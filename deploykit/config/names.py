@@ -106,3 +106,11 @@ def nearest_domain(text: str) -> str:
     """`my_blog.example` with what DNS does not know replaced, where that makes a domain."""
     guess = re.sub(r"\.{2,}", ".", text.lower().replace("_", "-")).strip(".-")
     return guess if re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)+", guess) and guess != text else ""
+
+
+def secret_name_mistake(name: str) -> str:
+    """Why `name` cannot be a secret's name; "" when it can."""
+    return "" if SECRET_NAME.fullmatch(name) else f"{name!r} is no secret's name"
+
+
+SECRET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -119,6 +119,12 @@ class AppEntry:
     site: Site = field(default_factory=Site)
     users: Mapping[str, Wanted] = field(default_factory=dict)
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The names of the host's secrets that are asked for in its tables."""
+        wanted = (*self.env.values(), self.database.url, *self.users.values())
+        return tuple(dict.fromkeys(each.name for each in wanted if isinstance(each, HostSecret)))
+
 
 @dataclass(frozen=True)
 class Project:
