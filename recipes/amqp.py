@@ -22,6 +22,7 @@ class Strange(OSError):
 def refusal(address: tuple[str, int], user: str, password: str, vhost: str, seconds: float = 5) -> str:
     """Why the server does not let `user` into `vhost`, in its own words; "" when it does. Raises OSError."""
     with socket.create_connection(address, seconds) as link:
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else two messages in a row wait 40 ms
         link.sendall(b"AMQP\x00\x00\x09\x01")
         _expect(link, _START)
         # Without this capability a refusal comes as a silent end, after seconds.

@@ -67,7 +67,9 @@ def _databases(folder: Path) -> list[Path]:
             handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
             continue  # a link, or gone meanwhile
-        with open(handle, "rb") as file:
-            if stat.S_ISREG(os.fstat(handle).st_mode) and file.read(16) == b"SQLite format 3\0":
+        try:
+            if stat.S_ISREG(os.fstat(handle).st_mode) and os.read(handle, 16) == b"SQLite format 3\0":
                 found.append(path)
+        finally:
+            os.close(handle)
     return found
