@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import shlex
 from collections.abc import Sequence
 
@@ -15,6 +16,18 @@ from deploykit.transport import Ssh
 #: The host's own way into an app (templates/app/in-app.sh.j2): APP COMMAND [ARGUMENT...].
 IN_APP = "/usr/local/lib/deploykit/in-app"
 _NOT_DEPLOYED, _OUTDATED = 97, 96
+
+#: SSH can ask for a signal (RFC 4254, 6.9), but OpenSSH's server does nothing for root, nor across users.
+_INTERRUPT = """
+import glob, os, signal, sys
+mark = sys.stdin.readline().strip().encode()
+for place in glob.glob("/proc/[0-9]*"):
+    try:
+        if open(place + "/cmdline", "rb").read().endswith(b"\\0" + mark + b"\\0"):
+            os.killpg(os.getpgid(int(place[6:])), signal.SIGINT)
+    except OSError:
+        pass
+"""
 
 
 def run(entry: HostEntry, app: str, words: Sequence[str], show: Show) -> int:
@@ -30,7 +43,22 @@ def run(entry: HostEntry, app: str, words: Sequence[str], show: Show) -> int:
         become, first = _ready(ssh, entry.name, app, show, pty)
         # The shell stays: of a program that a signal ended it says 128 + the signal's number, as ours would.
         command = f"{become}{shlex.join([IN_APP, app, *words])}; exit $?"
-        return ssh.join(shlex.join(["exec", "/bin/sh", "-c", command]), pty=pty, first=first)
+        mark = f"deploykit-{secrets.token_hex(8)}"
+        return ssh.join(
+            shlex.join(["exec", "/bin/sh", "-c", command, mark]),
+            pty=pty,
+            first=first,
+            interrupt=lambda: _interrupt(ssh, become, first, mark),
+        )
+
+
+def _interrupt(ssh: Ssh, become: str, first: bytes, mark: str) -> None:
+    """Ctrl-C for a command without a terminal: it is the group of the shell that bears the mark."""
+    with contextlib.suppress(DeploykitError, ConnectionError):
+        exchange = ssh.exec(f"exec {become}{shlex.join(['python3', '-IS', '-c', _INTERRUPT])}")
+        exchange.write(first + mark.encode() + b"\n")
+        exchange.close_write()
+        exchange.finish()
 
 
 def _ready(ssh: Ssh, name: str, app: str, show: Show, pty: bool) -> tuple[str, bytes]:

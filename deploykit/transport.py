@@ -97,10 +97,11 @@ class Ssh:
         self.execs += 1
         return _Channel(channel)
 
-    def join(self, command: str, *, pty: bool, first: bytes = b"") -> int:
+    def join(self, command: str, *, pty: bool, first: bytes = b"", interrupt: Callable[[], None] = lambda: None) -> int:
         """Runs a command with our own standard streams, on a terminal there with `pty`; its exit status.
 
-        `first` is sent before standard input. Raises DeploykitError when the connection was lost.
+        `first` is sent before standard input; `interrupt` is called at Ctrl-C where no terminal there hears it.
+        Raises DeploykitError when the connection was lost.
         """
         from deploykit import terminal
 
@@ -110,7 +111,7 @@ class Ssh:
                 channel.get_pty(os.environ.get("TERM") or "dumb", *terminal.size())
             channel.exec_command(command)
         self.execs += 1
-        status = terminal.join(channel, pty=pty, first=first, interrupt=lambda: _interrupt(channel))
+        status = terminal.join(channel, pty=pty, first=first, interrupt=interrupt)
         if status == -1:
             raise DeploykitError("the connection was lost", f"host {self.target.name}", "what ran there may go on")
         return status
@@ -140,21 +141,6 @@ class _Channel:
         status = self._channel.recv_exit_status()
         self._channel.close()
         return status, error.decode("utf-8", "replace")
-
-
-def _interrupt(channel: paramiko.Channel) -> None:
-    """Sends the command SIGINT (RFC 4254, 6.9). Paramiko has no call for it; sshd may refuse, and says nothing."""
-    import paramiko
-    from paramiko.common import cMSG_CHANNEL_REQUEST
-
-    message = paramiko.Message()
-    message.add_byte(cMSG_CHANNEL_REQUEST)
-    message.add_int(channel.remote_chanid)
-    message.add_string("signal")
-    message.add_boolean(False)
-    message.add_string("INT")
-    with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
-        channel.get_transport()._send_user_message(message)  # type: ignore[attr-defined]
 
 
 def _connection(target: Target, confirm: Confirm) -> Connection:
