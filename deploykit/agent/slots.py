@@ -17,7 +17,7 @@ from pathlib import Path
 
 from deploykit.agent import paths, sockets, supervisord
 from deploykit.agent.deployment import SLOTS, Deployment, boot_file, boot_text, live, other, record
-from deploykit.agent.process import forget, tail
+from deploykit.agent.process import forget, run, tail
 from deploykit.agent.resource import Failed
 
 LOGS = Path("/var/log/deploykit")
@@ -237,12 +237,15 @@ def clear(app: str, slot: str) -> None:
 
 def retire(app: str) -> None:
     """Takes an app's processes and code off the host. Its media, data, database and secrets stay."""
+    # Before its files go: a command by the clock that runs now would hold its user and its folders.
+    run(("systemctl", "stop", f"deploykit-{app}.*.timer", f"deploykit-{app}.*.service"), check=False)
     for slot in SLOTS:
         clear(app, slot)
     for path in (
         Path(f"/etc/deploykit/{app}.env"),
         boot_file(app),
         *Path(f"/run/{app}").glob("live*.sock"),
+        *Path(f"/run/{app}").glob("once.*"),
         Path(f"/srv/{app}/live"),
         Path(f"/srv/{app}/previous"),
     ):

@@ -270,3 +270,15 @@ def test_what_leaves_the_file_leaves_the_host(site: Project, host: Host) -> None
     assert host.said("sh", "-c", "ls /run/tiny").split() == [f"{now}.sock", "live.sock", "once.beat"]
     assert host.curl(TINY, "/ws/x").status == 404
     site.settled()
+
+
+def test_an_app_that_runs_something_by_the_clock_can_leave(site: Project, host: Host) -> None:
+    assert eventually(lambda: host.said("systemctl", "is-active", "deploykit-tiny.fails.timer") == "active", 5)
+    ran = site.fab("remove-app", "tiny", "--delete-data", "--yes")
+    assert ran.status == 0, ran.text
+    assert host.run("getent", "passwd", "tiny", check=False).returncode == 2
+    left = host.sh(
+        "ls -d /srv/tiny /run/tiny /etc/systemd/system/deploykit-tiny* /etc/deploykit/tiny* 2>/dev/null; true"
+    )
+    assert left == ""
+    assert host.programs() == {}
