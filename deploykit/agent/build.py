@@ -6,6 +6,7 @@ Until the release is sealed it may write there; nothing that fails here touches 
 
 from __future__ import annotations
 
+import functools
 import grp
 import os
 import pwd
@@ -22,6 +23,7 @@ from deploykit.agent.resource import Failed
 Tell = Callable[[str], None]
 
 _LONGEST = 70  # characters of a command in a stage's name
+_TELLING = 6  # characters from which on a secret is masked: a shorter one is in many a word by chance
 
 
 class Steps:
@@ -67,7 +69,7 @@ class Steps:
         deployment, commands, app = self._deployment, self._commands, self._deployment.app
         kind, name = deployment.database, deployment.database_name
         known = [each["release"] for each in record(app)["releases"]]
-        if kind == "sqlite" and deployment.release not in known:
+        if kind == "sqlite" and (deployment.release not in known or not os.path.exists(name)):
             # Settings may name a file of their own; a link leads from there to where it lasts.
             name = os.path.realpath(commands.settings()["sqlite"] or name)
         empty = kind != "none" and dump.empty(kind, name)
@@ -148,16 +150,28 @@ class Steps:
             whole=True,
             cwd=str(deployment.code),
             check=False,
-            output=lambda line: self._tell(line.rstrip("\r").rpartition("\r")[2]),  # a progress bar's last state
+            output=lambda line: self._tell(self._masked(line.rstrip("\r").rpartition("\r")[2])),  # a bar's last state
         )
         if done.returncode == 0:
             return
         how = f"ended with {done.returncode}" if done.returncode > 0 else f"was ended by signal {-done.returncode}"
         raise Failed(
-            f"`{shown(command)}` of {app} ({step}) {how}",
-            tail(done.stdout),
+            f"`{shown(command, 300)}` of {app} ({step}) {how}",
+            self._masked(tail(done.stdout)),
             f"correct it, or [apps.{app}.hooks] {step}, and deploy again; the live release is untouched",
         )
+
+    def _masked(self, text: str) -> str:
+        """A command's words without the secrets of its environment: it may print all of that."""
+        for secret in self._secrets:
+            text = text.replace(secret, "(secret)")
+        return text
+
+    @functools.cached_property
+    def _secrets(self) -> list[str]:
+        values = self._deployment.secrets(self._slot)
+        lines = {line for value in values for line in (value, *value.splitlines()) if len(line) >= _TELLING}
+        return sorted(lines, key=len, reverse=True)
 
     def _environment(self, *, without_virtualenv: bool) -> dict[str, str]:
         found = self._deployment.environment(self._slot, make=True)
@@ -167,7 +181,7 @@ class Steps:
         return found
 
 
-def shown(command: str) -> str:
-    """A command on one short line."""
+def shown(command: str, longest: int = _LONGEST) -> str:
+    """A command on one line of so many characters."""
     line = " ".join(command.split())
-    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}..."
+    return line if len(line) <= longest else f"{line[: longest - 3]}..."

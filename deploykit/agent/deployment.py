@@ -147,9 +147,18 @@ class Deployment(Resource):
 
     def environment(self, slot: str, *, make: bool) -> dict[str, str]:
         """The app's variables in the clear, for the commands of a release."""
+        return self._env_file(slot).values(make=make)
+
+    def secrets(self, slot: str) -> list[str]:
+        """The values of those variables that must not be shown."""
+        file = self._env_file(slot)
+        values = file.values(make=False)
+        return [values[name] for name, value in file.variables if not isinstance(value, str)]
+
+    def _env_file(self, slot: str) -> EnvFile:
         for resource in self.files(slot):
             if isinstance(resource, EnvFile):
-                return resource.values(make=make)
+                return resource
         raise Failed(f"{self.key} has no environment file")
 
     def wanted(self) -> State:

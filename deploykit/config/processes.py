@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 import re
 from collections.abc import Callable
 from typing import Any
@@ -181,13 +182,14 @@ class Rules:
         for index, path in enumerate(self.table.persist):
             if outside(path) or path.strip("./") == "":
                 self.add(("persist", index), f"{shown(path)} is not inside the source")
-        clean = [path.removeprefix("./") for path in self.table.persist]
+        clean = [posixpath.normpath(path) + ("/" if path.endswith("/") else "") for path in self.table.persist]
         for index, path in enumerate(clean):
-            inner = next(
-                (each for each in clean[:index] if path.startswith(each.rstrip("/") + "/") or path == each), ""
+            bare = path.rstrip("/")
+            outer = next((each for each in clean if bare.startswith(each.rstrip("/") + "/")), "") or next(
+                (each for each in clean[:index] if each.rstrip("/") == bare), ""
             )
-            if inner:
-                self.add(("persist", index), f"{shown(path)} is within {shown(inner)} already")
+            if outer:
+                self.add(("persist", index), f"{shown(path)} is within {shown(outer)} already")
         return Build(
             tuple(hooks), self._arguments("collectstatic"), self._arguments("migrate"), tuple(dict.fromkeys(clean))
         )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from . import tiny
 from .conftest import WARM
-from .site import Host, Project, standing
+from .site import Host, Project, eventually, standing
 
 TINY = "tiny.example"
 HOOKS = "[apps.tiny.hooks]"
@@ -33,6 +36,7 @@ health = "/"
 [apps.tiny.files]
 "local_settings.py" = { template = "tiny/local.py.j2", pythonpath = true }
 "site.yaml" = "tiny/site.yaml.j2"
+"plain.json" = "tiny/plain.json.j2"
 
 [apps.tiny.hooks]
 after_checkout = ["sh build.sh after_checkout", "sh make.sh"]
@@ -123,6 +127,14 @@ def page(host: Host) -> dict[str, object]:
     return found
 
 
+@contextlib.contextmanager
+def hook(site: Project, command: str) -> Iterator[None]:
+    """Meanwhile the build is this command."""
+    site.edit("deploykit.toml", '"sh make.sh"', f'"{command}"')
+    yield
+    site.edit("deploykit.toml", f'"{command}"', '"sh make.sh"')
+
+
 @pytest.fixture(scope="module")
 def site(prepared: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     with standing("build", WARM) as host:
@@ -148,6 +160,7 @@ def site(prepared: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         (templates / "site.yaml.j2").write_text(
             "greeting: {{ env.GREETING | json }}\npassword: {{ env.PASSWORD | json }}\n"
         )
+        (templates / "plain.json.j2").write_text('{"colour": "red"}\n')
         project.write(CONFIGURATION.replace("HOST", host.table))
         held = project.fab("secrets", "set", "--app", "tiny", "--name", "DIFFICULT", stdin=DIFFICULT)
         assert held.status == 0, held.text
@@ -272,8 +285,10 @@ def test_a_changed_one_is_planned_without_its_secrets_and_a_rollback_brings_it_b
     plan = site.fab("plan")
     assert plan.status == 2 and "local_settings.py content: (secret) -> (secret)" in plan.stdout, plan.text
     site.edit("templates/tiny/site.yaml.j2", "greeting:", "salute:")
+    site.edit("templates/tiny/plain.json.j2", "red", "pink")
     plan = site.fab("plan")
-    assert "second line" not in plan.text and "PASSWORD" not in plan.stdout, plan.text
+    assert '-      {"colour": "red"}' in plan.stdout and '+      {"colour": "pink"}' in plan.stdout, plan.text
+    assert "second line" not in plan.text and "salute" not in plan.text, plan.text
     site.deploy()
     assert page(host)["colour"] == "blue"
     ran = site.fab("rollback", "--app", "tiny")
@@ -286,21 +301,52 @@ def test_a_changed_one_is_planned_without_its_secrets_and_a_rollback_brings_it_b
 
 def test_a_failing_hook_leaves_the_live_release_serving(site: Project, host: Host) -> None:
     before = host.programs()
-    site.edit("deploykit.toml", '"sh make.sh"]', '"sh make.sh", "echo the moon is wrong; exit 7"]')
-    ran = site.fab("deploy", "--verbose")
-    assert ran.status == 1, ran.text
-    assert "`echo the moon is wrong; exit 7` of tiny (after_checkout) ended with 7" in ran.stderr
-    assert "the moon is wrong" in ran.stderr and "the live release is untouched" in ran.stderr
-    assert "tiny: hook after_checkout: sh make.sh" in ran.stdout and "tiny | the build was here" in ran.stdout
-    assert host.programs() == before and page(host)["colour"] == "blue"
-    assert len(host.sh("ls /srv/tiny/releases").split()) <= 5
-    site.edit("deploykit.toml", ', "echo the moon is wrong; exit 7"]', "]")
-    site.settled()
+    with hook(site, "sh make.sh; env; echo the moon is wrong; exit 7"):
+        ran = site.fab("deploy", "--verbose")
+        assert ran.status == 1, ran.text
+        assert "env; echo the moon is wrong; exit 7` of tiny (after_checkout) ended with 7" in ran.stderr
+        assert "the moon is wrong" in ran.stderr and "the live release is untouched" in ran.stderr
+        assert "tiny: hook after_checkout: sh build.sh after_checkout" in ran.stdout
+        assert "tiny | the build was here" in ran.stdout
+        secrets = json.loads(host.said("cat", "/var/lib/deploykit/secrets/tiny.json"))
+        assert "tiny | SECRET_KEY=(secret)" in ran.stdout and secrets["SECRET_KEY"] not in ran.text
+        assert "the second line" not in ran.text
+        assert host.programs() == before and page(host)["colour"] == "blue"
+        assert len(host.sh("ls /srv/tiny/releases").split()) <= 5
     site.edit("deploykit.toml", '"front/dist"', '"front/build"')
     ran = site.fab("deploy")
     assert ran.status == 1 and "the folder front/build, which nginx is to serve, is not there" in ran.stderr, ran.text
     site.edit("deploykit.toml", '"front/build"', '"front/dist"')
     site.settled()
+
+
+def test_a_hook_that_leads_root_astray_gets_nowhere(site: Project, host: Host) -> None:
+    trap = "rm -rf tiny/__pycache__; ln -s /root tiny/__pycache__; ln -s /root notes/migrations/more; mkfifo pipe"
+    with hook(site, f"sh make.sh; {trap}"):
+        site.deploy()
+        assert host.sh("find /root -newer /srv/tiny/live/venv ! -path '*/.*'") == ""
+        assert host.said("stat", "-c", "%U %a", "/root") == "root 700"
+    with hook(site, "sh make.sh; ln -s /root front/dist/out"):
+        ran = site.fab("deploy")
+        assert ran.status == 1 and "front/dist/out is a link that leads out" in ran.stderr, ran.text
+    site.deploy()
+
+
+def test_a_hook_that_never_ends_can_be_left_and_ended(site: Project, host: Host) -> None:
+    with hook(site, "sh make.sh; echo dozing; sleep 987654"):
+        argv, env = site.command("deploy", "--verbose")
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=site.folder, env=env) as fab:
+            assert fab.stdout is not None
+            assert any("tiny | dozing" in line for line in fab.stdout), "told as it comes"
+            fab.send_signal(signal.SIGINT)
+        assert fab.returncode != 0
+        assert host.run("pgrep", "-u", "tiny", "-f", "^sleep 987654").returncode == 0, "it goes on on the host"
+        host.run("pkill", "-u", "tiny", "-f", "^sleep 987654")
+        assert eventually(
+            lambda: host.run("flock", "-n", "/var/lib/deploykit/lock", "true", check=False).returncode == 0, 10
+        )
+    site.settled()
+    assert page(host)["colour"] == "blue"
 
 
 def test_without_hooks_the_code_is_of_the_source_again(site: Project, host: Host) -> None:

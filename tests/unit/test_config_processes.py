@@ -110,6 +110,8 @@ port = 6401
         ('[[apps.blog.checks]]\ncommand = "x"\ntext = "y"\n', "checks[1].text", "no answer to look at"),
         ('persist = ["../x"]\n', "persist[1]", "not inside the source"),
         ('persist = ["a/", "a/b/"]\n', "persist[2]", "within"),
+        ('persist = ["a/b/", "./a//"]\n', "persist[1]", '"a/b/" is within "a/"'),
+        ('persist = ["a", "b", "a/"]\n', "persist[3]", "within"),
         ('[apps.blog.services.app]\nkind = "redis"\n', "services.app", "taken"),
         ('[apps.blog.services.x]\nkind = "redis2"\n', "services.x.kind", "none of the choices"),
         ('[apps.blog.services.x]\nkind = "memcached"\npersistent = true\n', "persistent", "only a Redis"),
