@@ -287,7 +287,7 @@ def test_a_changed_one_is_planned_without_its_secrets_and_a_rollback_brings_it_b
     site.edit("templates/tiny/site.yaml.j2", "greeting:", "salute:")
     site.edit("templates/tiny/plain.json.j2", "red", "pink")
     plan = site.fab("plan")
-    assert '-      {"colour": "red"}' in plan.stdout and '+      {"colour": "pink"}' in plan.stdout, plan.text
+    assert '-{"colour": "red"}' in plan.stdout and '+{"colour": "pink"}' in plan.stdout, plan.text
     assert "second line" not in plan.text and "salute" not in plan.text, plan.text
     site.deploy()
     assert page(host)["colour"] == "blue"
