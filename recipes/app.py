@@ -85,6 +85,7 @@ def deployment(app: App, facts: Facts, render: Render, workers: int) -> Deployme
         keep=app.keep,
         build=build.build(app, names),
         public=build.public(app),
+        media=app.media is not None,
     )
 
 

@@ -96,6 +96,7 @@ class Deployment(Resource):
     database_name: str  # of the local database, or the SQLite file's path
     keep: int
     build: Build = field(default_factory=Build)  # its hooks' `${...}` replaced
+    media: bool = True  # whether nginx serves uploads from the app's folder `media`
     public: tuple[str, ...] = ()  # folders of the built code that nginx serves, relative to the source's top
 
     @property

@@ -10,6 +10,12 @@ from deploykit.agent.process import run
 from deploykit.agent.resource import Failed
 
 BACKUPS = Path("/var/backups/deploykit")
+#: The number of tables; those that an extension brings along (PostGIS has one) are nobody's data.
+_TABLES = """
+SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_toast'
+AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+"""
 KEEP = 5  # dumps made before migrations; older ones of these are dropped, others never
 
 
@@ -84,9 +90,8 @@ def empty(kind: str, name: str) -> bool:
     if kind == "sqlite":
         return not Path(name).exists() or Path(name).stat().st_size == 0
     if kind == "postgres":
-        question = "SELECT count(*) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
         # The superuser must not find what the app may have put first in its database's search path.
         safe = {"PGOPTIONS": "-c search_path=pg_catalog"}
-        answer = run(["psql", "-XAtq", "-d", name, "-c", question], user="postgres", env=safe, check=False)
+        answer = run(["psql", "-XAtq", "-d", name, "-c", _TABLES], user="postgres", env=safe, check=False)
         return answer.stdout.strip() == "0"
     return False

@@ -225,7 +225,17 @@ def persist(deployment: Deployment, settings: dict[str, str]) -> None:
     """Where a project writes inside its own folder, a link leads to the place that outlives the release."""
     home = deployment.home
     _redirect(deployment, settings["STATIC_ROOT"], deployment.folder / "static")
-    _redirect(deployment, settings["MEDIA_ROOT"], home / "media")
+    uploads = home / "media"
+    if not deployment.media:  # the app serves them itself, so there is no such folder
+        uploads = home / "data/media"
+        if _inside(deployment, settings["MEDIA_ROOT"]) is not None:
+            run(["mkdir", "-p", str(uploads)], user=deployment.app)
+    elif settings["MEDIA_ROOT"] and Path(settings["MEDIA_ROOT"]).resolve().is_relative_to(home.resolve() / "persist"):
+        raise Failed(
+            f"MEDIA_ROOT of {deployment.app} is in `persist`, and nginx serves uploads from {uploads}",
+            todo="take it out of `persist`: uploads outlive releases anyway; or set media = false",
+        )
+    _redirect(deployment, settings["MEDIA_ROOT"], uploads)
     if settings["sqlite"] and settings["sqlite"] != ":memory:":
         place = _inside(deployment, settings["sqlite"])
         if place is not None and not place.is_symlink():

@@ -105,6 +105,7 @@ from tiny.settings import *
 
 PASSWORD = {{ env.PASSWORD | python }}
 COLOUR = "green"
+MEDIA_ROOT = {{ env.DEPLOYKIT_CODE | python }} + "/sent"
 STATIC_URL = "/static/"
 STATIC_ROOT = {{ ref["static.root"] | python }}
 INSTALLED_APPS += ["django.contrib.staticfiles"]
@@ -255,6 +256,7 @@ def test_what_persists_outlives_a_release_and_git_does_not_overwrite_it(site: Pr
         "echo '{}' > conf/site.json; rm -r uploads/2"
     )
     host.run("sh", "-c", write, user="tiny")
+    host.run("sh", "-c", "echo sent > /srv/tiny/live/code/sent/a", user="tiny")
     site.edit("tiny/tiny/urls.py", '"release": 1', '"release": 2')
     (site.folder / "tiny/notes.txt").write_text("of git, newer\n")
     host.run("rm", "-f", "/srv/tiny/home/steps")
@@ -265,6 +267,7 @@ def test_what_persists_outlives_a_release_and_git_does_not_overwrite_it(site: Pr
         assert host.said("cat", f"/srv/tiny/live/code/{path}", user="tiny") == text
         assert host.said("cat", f"/srv/tiny/persist/{path}") == text
     assert host.run("test", "-e", "/srv/tiny/persist/uploads/2", check=False).returncode != 0
+    assert host.said("cat", "/srv/tiny/live/code/sent/a") == host.said("cat", "/srv/tiny/data/media/a") == "sent"
 
 
 def test_a_configuration_file_has_its_secrets_and_only_the_app_reads_it(site: Project, host: Host) -> None:
@@ -318,6 +321,13 @@ def test_a_failing_hook_leaves_the_live_release_serving(site: Project, host: Hos
     assert ran.status == 1 and "the folder front/build, which nginx is to serve, is not there" in ran.stderr, ran.text
     site.edit("deploykit.toml", '"front/build"', '"front/dist"')
     site.settled()
+    site.edit("deploykit.toml", "media = false", "media = true")
+    site.edit("templates/tiny/local.py.j2", "/sent", "/uploads/sent")
+    ran = site.fab("deploy")
+    assert ran.status == 1 and "MEDIA_ROOT of tiny is in `persist`" in ran.stderr, ran.text
+    site.edit("deploykit.toml", "media = true", "media = false")
+    site.edit("templates/tiny/local.py.j2", "/uploads/sent", "/sent")
+    site.deploy()
 
 
 def test_a_hook_that_leads_root_astray_gets_nowhere(site: Project, host: Host) -> None:
