@@ -20,10 +20,13 @@ def references(app: App) -> dict[str, Value]:
 
 
 def environment(app: App, names: Mapping[str, Value]) -> dict[str, Value]:
-    """NAME_URL of each, and what Celery's settings call the broker."""
+    """NAME_URL of each, and what Celery's settings call the broker.
+
+    The `celery` command reads BROKER_URL, too, and it wins over the settings: so that is in Celery's form.
+    """
     found = {f"{store.name.upper()}_URL": names[f"{store.name}.url"] for store in app.stores}
     if "broker.celery" in names:
-        found["CELERY_BROKER_URL"] = names["broker.celery"]
+        found |= {"CELERY_BROKER_URL": names["broker.celery"], "BROKER_URL": names["broker.celery"]}
     return found
 
 

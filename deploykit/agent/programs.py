@@ -29,6 +29,7 @@ class Beside:
 
     def __init__(self, deployment: Deployment, slot: str, tell: Callable[[str], None]) -> None:
         self._deployment, self._slot, self._tell = deployment, slot, tell
+        self._starts: dict[str, float] = {}  # when supervisor started each, by its word
         self._begins = {each.name: slots.size(slots.log(self._name(each))) for each in deployment.programs}
 
     @property
@@ -55,10 +56,14 @@ class Beside:
             supervisord.add(*(self._name(each) for each in once))
         return bool(once)
 
-    def steady(self, *, once: bool) -> None:
-        """Waits until each has run for as long as it must. Raises Failed with the words of one that ended."""
+    def steady(self, web: float, *, once: bool) -> None:
+        """Waits until each has run for as long as it must. Raises Failed with the words of one that ended.
+
+        `web`: seconds in which the web server came to answer. A worker imports the same project, and dies of what it
+        then finds: its steadiness counts from twice that on.
+        """
         programs = [each for each in self._deployment.programs if once or not each.once]
-        deadline = time.monotonic() + _START + max((each.steady for each in programs), default=0)
+        deadline = time.monotonic() + _START + max((each.steady for each in programs), default=0) + 2 * web
         waiting = list(programs)
         while waiting:
             forget()
@@ -66,8 +71,16 @@ class Beside:
             for program in programs:
                 if states[program.name] not in ("STARTING", "RUNNING"):
                     self._failed(program, f"does not stay up (supervisor says {states[program.name]})")
-            # RUNNING is supervisor's word for "longer than startsecs", which is `steady`.
-            waiting = [each for each in waiting if states[each.name] != "RUNNING" or not self._answers(each)]
+                start = supervisord.started(self._name(program))
+                if start and self._starts.setdefault(program.name, start) != start:
+                    self._failed(program, "does not stay up (supervisor had to start it again)")
+            waiting = [
+                each
+                for each in waiting
+                if states[each.name] != "RUNNING"
+                or not self._answers(each)
+                or (not each.socket and time.time() - self._starts.get(each.name, time.time()) < each.steady + 2 * web)
+            ]
             if waiting and time.monotonic() > deadline:
                 self._failed(waiting[0], "does not answer on its socket" if waiting[0].socket else "does not start")
             if waiting:

@@ -52,8 +52,10 @@ def point(link: Path, target: str) -> None:
     paths.sync(link.parent)
 
 
-def start(deployment: Deployment, slot: str, beside: Sequence[str] = ()) -> None:
-    """Starts the release in a slot and waits until it answers there as this release. Raises Failed with its words.
+def start(deployment: Deployment, slot: str, beside: Sequence[str] = ()) -> float:
+    """Starts the release in a slot and waits until it answers there as this release: in how many seconds.
+
+    Raises Failed with its words.
 
     `beside`: further programs of the slot that are started with it.
     """
@@ -66,7 +68,8 @@ def start(deployment: Deployment, slot: str, beside: Sequence[str] = ()) -> None
     logfile = log(f"{app}-{slot}")
     begin = size(logfile)
     supervisord.add(f"{app}-{slot}", *beside)
-    deadline = time.monotonic() + health.start
+    began = time.monotonic()
+    deadline = began + health.start
     pause = 0.02
     said = "it did not answer"
     while time.monotonic() < deadline:
@@ -85,7 +88,7 @@ def start(deployment: Deployment, slot: str, beside: Sequence[str] = ()) -> None
                 if sockets.environment(answer.peer).get("DEPLOYKIT_RELEASE") != deployment.release:
                     said = "something else answers on its socket"
                 elif good(deployment, answer.status):
-                    return
+                    return time.monotonic() - began
                 elif answer.status != 503:  # 503: "not ready yet" is worth waiting for
                     raise Unhealthy(
                         answer.status,

@@ -65,6 +65,11 @@ def state(program: str) -> str:
     return str(found["statename"]) if found else "ABSENT"
 
 
+def started(program: str) -> float:
+    """When a program was started last, in seconds since the epoch; 0 for one that was not."""
+    return float(processes().get(program, {}).get("start", 0))
+
+
 def of(app: str, slot: str) -> list[str]:
     """The programs of a slot that supervisor knows: the main web server, then the others."""
     name = f"{app}-{slot}"

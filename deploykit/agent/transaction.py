@@ -78,16 +78,16 @@ def deploy(
         stage(app, "start")
         try:
             beside = programs.Beside(deployment, fresh, lambda text: line(app, text))
-            slots.start(deployment, fresh, beside.names)
+            took = slots.start(deployment, fresh, beside.names)
             if beside.names:
                 stage(app, "processes")
-                beside.steady(once=False)
+                beside.steady(took, once=False)
             if deployment.checks:
                 stage(app, "checks")
                 checks.before(deployment, fresh, commands)
             if beside.hand_over(current):  # last: the live release has no scheduler from here to the switch
                 stage(app, "scheduler")
-                beside.steady(once=True)
+                beside.steady(took, once=True)
         except slots.Unhealthy as failure:
             # Without a LOGGING of the project's, Django logs no error's cause unless DEBUG is on: ask for it.
             if failure.status >= 500 and "Traceback" not in failure.detail:

@@ -233,8 +233,8 @@ class AppTable:
         example='"redis"',
     )
     broker: Literal["redis", "rabbitmq"] | None = key(
-        "A broker of its own, which keeps what it is given: short for [apps.NAME.services.broker], `${broker.url}`, "
-        "BROKER_URL.",
+        "A broker of its own, which keeps what it is given: short for [apps.NAME.services.broker], `${broker.url}`; "
+        "BROKER_URL and CELERY_BROKER_URL as Celery takes it.",
         '"redis" or "rabbitmq"',
         None,
         example='"redis"',

@@ -186,7 +186,7 @@ class ProcessTable:
         "Seconds it may take to end before it is killed.", "a number of seconds, 0 to 86400", 60, ge=0, le=86400
     )
     steady: int = key(
-        "Seconds it must run without ending before a deploy trusts it.",
+        "Seconds it must run without ending before a deploy trusts it, beside those that the project takes to start.",
         "a number of seconds, 1 to 300",
         5,
         ge=1,

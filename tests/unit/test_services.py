@@ -137,8 +137,7 @@ def test_the_variables_are_called_by_the_names() -> None:
     found = variables()
     assert found["REDIS_URL"] == names()["redis.url"] and found["CACHE_URL"] == names()["cache.url"]
     assert found["SESSIONS_URL"] == names()["sessions.url"] and found["EVENTS_URL"] == names()["events.url"]
-    assert found["BROKER_URL"] == names()["broker.url"]
-    assert found["CELERY_BROKER_URL"] == names()["broker.celery"]
+    assert found["BROKER_URL"] == found["CELERY_BROKER_URL"] == names()["broker.celery"]
     other = replace(BLOG, redis=None, services=(Store("broker", "memcached"),))
     assert not {"CELERY_BROKER_URL", "REDIS_URL"} & variables(other).keys()
 
