@@ -130,7 +130,9 @@ def detect(tree: Tree, root: str | None = None, settings: str | None = None, nam
         return parsed[path]
 
     chosen = settings or _settings(root, files, module)
-    chain = list(syntax.chain(chosen, root, read)) if chosen else []
+    # Settings that are not in the source (a package's, a configuration file) build on those that are.
+    source = chosen if syntax.path_of(chosen, root, files.__contains__) else _settings(root, files, module)
+    chain = list(syntax.chain(source, root, read)) if source else []
     texts = [text for each in chain for text in each.texts]
     assigned = {name for each in chain for name in each.assigned}
     listed = requirements.find(tree, root)
@@ -140,7 +142,7 @@ def detect(tree: Tree, root: str | None = None, settings: str | None = None, nam
         for variable, needed in each.env.items():
             if variable != "DJANGO_SETTINGS_MODULE":
                 env.setdefault(variable, needed)  # the nearest module knows best
-    package = chosen.split(".")[0]
+    package = source.split(".")[0]
     return Detected(
         root=root,
         others=others,

@@ -188,6 +188,7 @@ def _health(app: App) -> Health:
         strict=bool(app.health),
         proxy=app.nginx,
         drain=app.web.timeout + 5.0,
+        start=float(app.web.start),
     )
 
 

@@ -58,6 +58,7 @@ class Steps:
             self._stage("static files")
             commands.run("collectstatic", "--noinput", "--verbosity", "0", *arguments)
         self._hooks("after_collectstatic")
+        release.gather(deployment, settings["STATIC_ROOT"])
         # Django sets the mode of each folder it makes, without the set-group-id bit that hands www-data on.
         trees.take(static, account.pw_uid, account.pw_uid, grp.getgrnam("www-data").gr_gid, folders=0o2750)
         if deployment.builds:

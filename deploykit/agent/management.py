@@ -54,12 +54,15 @@ _ASK = """
 import json, os
 from django.conf import settings
 def of(name):
-    return str(getattr(settings, name, None) or "")
+    value = str(getattr(settings, name, None) or "")
+    return value and os.path.abspath(value)
+def file(name):
+    return name if not name or name == ":memory:" or name.startswith("file:") else os.path.abspath(name)
 base = settings.DATABASES.get("default", {})
 print("deploykit:" + json.dumps({
     "STATIC_ROOT": of("STATIC_ROOT"), "MEDIA_ROOT": of("MEDIA_ROOT"),
     "staticfiles": "yes" if "django.contrib.staticfiles" in settings.INSTALLED_APPS else "",
-    "sqlite": str(base.get("NAME") or "") if "sqlite" in str(base.get("ENGINE", "")) else "",
+    "sqlite": file(str(base.get("NAME") or "")) if "sqlite" in str(base.get("ENGINE", "")) else "",
 }))
 """
 

@@ -20,8 +20,6 @@ from deploykit.agent.process import forget
 from deploykit.agent.resource import Failed, NotYet
 
 _TODO = "correct the app (or its [apps.{app}.processes]) and deploy again; the live release is untouched"
-#: Seconds in which a program may be said to start, beside the time in which it must be steady.
-_START = 60.0
 
 
 class Beside:
@@ -63,7 +61,8 @@ class Beside:
         then finds: its steadiness counts from twice that on.
         """
         programs = [each for each in self._deployment.programs if once or not each.once]
-        deadline = time.monotonic() + _START + max((each.steady for each in programs), default=0) + 2 * web
+        limit = self._deployment.health.start + max((each.steady for each in programs), default=0) + 2 * web
+        deadline = time.monotonic() + limit
         waiting = list(programs)
         while waiting:
             forget()

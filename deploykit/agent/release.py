@@ -222,7 +222,10 @@ def compile_all(deployment: Deployment, files: int) -> None:
 
 
 def persist(deployment: Deployment, settings: dict[str, str]) -> None:
-    """Where a project writes inside its own folder, a link leads to the place that outlives the release."""
+    """Where a project writes inside its own folder, a link leads to the place that outlives the release.
+
+    Uploads that it keeps elsewhere in its home, beside other data of its own, are brought to where nginx serves them.
+    """
     home = deployment.home
     _redirect(deployment, settings["STATIC_ROOT"], deployment.folder / "static")
     uploads = home / "media"
@@ -236,10 +239,53 @@ def persist(deployment: Deployment, settings: dict[str, str]) -> None:
             todo="take it out of `persist`: uploads outlive releases anyway; or set media = false",
         )
     _redirect(deployment, settings["MEDIA_ROOT"], uploads)
+    if deployment.media:
+        _uploads(deployment, settings["MEDIA_ROOT"])
     if settings["sqlite"] and settings["sqlite"] != ":memory:":
         place = _inside(deployment, settings["sqlite"])
         if place is not None and not place.is_symlink():
             _link(deployment, place, home / "data" / place.name)
+
+
+#: $1 becomes a link to $2, and what is in it moves there; what is there under the same name already stays where it is,
+#: and fails the last step.
+_MOVE = """\
+[ ! -L "$1" ] || exit 0
+if [ -d "$1" ]; then
+    find "$1" -mindepth 1 -maxdepth 1 -exec mv -n -t "$2" -- {} +
+    rmdir -- "$1"
+fi
+mkdir -p -- "$(dirname -- "$1")"
+ln -s -- "$2" "$1"
+"""
+
+
+def _uploads(deployment: Deployment, setting: str) -> None:
+    place, media = Path(setting), deployment.home / "media"
+    homes = [deployment.home / name for name in ("data", "home")]
+    if not setting or not any(home in place.parents for home in homes) or place.is_symlink():
+        return
+    done = run(["/bin/sh", "-ec", _MOVE, "sh", str(place), str(media)], user=deployment.app, check=False)
+    if done.returncode != 0:
+        raise Failed(
+            f"uploads of {deployment.app} are in {place} (MEDIA_ROOT), and cannot be moved to {media}",
+            done.stderr.strip(),
+            f"move them there by hand and remove {place}; the live release is untouched",
+        )
+    account, www = pwd.getpwnam(deployment.app), grp.getgrnam("www-data")
+    trees.take(media, account.pw_uid, account.pw_uid, www.gr_gid, folders=0o2750)
+
+
+def gather(deployment: Deployment, setting: str) -> None:
+    """Copies static files that a project keeps elsewhere (in its package, in its data) to where nginx serves them.
+
+    It reads its own copy still, as ManifestStaticFilesStorage does for the names of the files.
+    """
+    place, static = Path(setting), deployment.folder / "static"
+    if not setting or not place.is_dir() or place.resolve() == static.resolve():
+        return
+    # As the app, which could have put links there; links are followed, for what it may not read it cannot copy.
+    run(["cp", "-R", "-L", "-n", f"{place}/.", str(static)], user=deployment.app, check=False)
 
 
 def _inside(deployment: Deployment, setting: str) -> Path | None:

@@ -59,7 +59,7 @@ def _one(deployment: Deployment, program: Program, line: Tell) -> None:
     line(f"{program.name} finishes what it holds, at most {program.stop:g} s")
     supervisord.add(f"{deployment.app}-{slot}.{program.name}")
     try:
-        beside.steady(once=True)
+        beside.steady(0, once=True)
     except Failed as failure:
         failure.todo = "supervisor tries it again and again; correct the app and deploy, or see `fab logs`"
         raise

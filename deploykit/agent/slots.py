@@ -103,7 +103,8 @@ def start(deployment: Deployment, slot: str, beside: Sequence[str] = ()) -> floa
     raise Failed(
         f"release {deployment.release} of {app} was not healthy within {health.start:g} s: {said}",
         words(logfile, begin),
-        "correct the app (or `health`) and deploy again; the live release is untouched",
+        "correct the app (or `health`), or give it more `web.start_timeout`, and deploy again; the live release is "
+        "untouched",
     )
 
 

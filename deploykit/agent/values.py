@@ -90,6 +90,7 @@ class Web:
     max_body: int = 20
     server: str = "gunicorn"  # "gunicorn", "uvicorn" or "daphne"
     args: tuple[str, ...] = ()
+    start: int = 60  # until it answers
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,13 @@ class WebTable:
     workers: int = key("Number of processes; 0: sized from the host.", "a number from 0 to 256", 0, ge=0, le=256)
     threads: int = key("Threads in each process.", "a number from 1 to 256", 2, ge=1, le=256)
     timeout: int = key("Seconds that one request may take.", "a number of seconds, 1 to 3600", 30, ge=1, le=3600)
+    start_timeout: int = key(
+        "Seconds in which a new release must come to answer: a large project on a small host may need more.",
+        "a number of seconds, 5 to 3600",
+        60,
+        ge=5,
+        le=3600,
+    )
     max_body: int | str = key(
         "The largest request body: MiB as a number, or text with k, m or g.",
         'MiB as a number, or text such as "20m" or "1g"',

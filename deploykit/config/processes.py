@@ -6,6 +6,7 @@ import json
 import posixpath
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from deploykit.agent.values import STEPS, Build, Check, Process, Schedule, Web
@@ -137,7 +138,8 @@ class Rules:
     def web(self) -> Web:
         """[apps.NAME.web], with the app's own wsgi or asgi."""
         body = self.size(self.table.web.max_body, "web", "max_body")
-        return self._server(self.table.web, self.table.wsgi, self.table.asgi, (), body)
+        made = self._server(self.table.web, self.table.wsgi, self.table.asgi, (), body)
+        return replace(made, start=self.table.web.start_timeout)
 
     def size(self, size: int | str, *way: str) -> int:
         """A size in MiB, rounded up."""
