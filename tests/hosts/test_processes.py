@@ -254,7 +254,7 @@ def test_all_is_back_after_a_reboot(site: Project, host: Host) -> None:
     host.reboot()
     assert eventually(lambda: set(host.programs()) == programs, 30), host.programs()
     assert eventually(lambda: echoed(host, "/ws/x", "up") == "echo: up", 10)
-    assert [each[0] for each in beats(host)[before:]].count("begin") == 1
+    assert eventually(lambda: [each[0] for each in beats(host)[before:]].count("begin") == 1, 20)
     never_twice(host)
     site.settled()
 
