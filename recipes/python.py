@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from deploykit.agent.process import run, tail
-from deploykit.agent.resource import Failed, Render, Resource, State
+from deploykit.agent.resource import Failed, Note, Render, Resource, State
 from deploykit.agent.resources import Directory, Package
 from deploykit.agent.resources.packages import candidates, install, outdated
 from deploykit.agent.values import Facts, Host
@@ -164,3 +164,13 @@ def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
     yield Uv(UV_VERSION)
     for version in sorted({app.python.version for app in host.apps} - {"", facts.python}):
         yield Interpreter(version)
+
+
+def notes(host: Host, facts: Facts) -> Iterator[Note]:
+    """Files of the sources that name another Python than the one that is used: hints, and no requirements."""
+    for app in host.apps:
+        file, wanted = app.python.hint
+        used = app.python.version or facts.python
+        if wanted and wanted.split(".")[:2] != used.split(".")[:2]:
+            minor = ".".join(wanted.split(".")[:2])
+            yield Note(f'{file} of {app.name} says {wanted}, and {used} is used; python = "{minor}" would follow it')

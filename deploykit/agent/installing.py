@@ -5,6 +5,7 @@ Each has the app's own environment, as the app itself will: settings of an index
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -22,8 +23,14 @@ Tell = Callable[[str], None]
 _POETRY = ("poetry>=2,<3", "poetry-plugin-export>=1.9")
 _PIPENV = ("pipenv>=2023.10",)
 
+#: What they say of the index when it is the usual one. It goes without saying, and uv takes no second word on it.
+_USUAL = re.compile(r"^(?:-i|--index-url) https://pypi\.org/simple/?\n", re.MULTILINE)
+
 #: Of no use to a program beside the app's own virtualenv, or in its way.
-_NOT_FOR_TOOLS = ("VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "PYTHONPATH", "DJANGO_SETTINGS_MODULE")
+_NOT_FOR_TOOLS = (
+    *("VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "PYTHONPATH", "DJANGO_SETTINGS_MODULE"),
+    *("UV_LINK_MODE", "UV_COMPILE_BYTECODE"),  # it stays in the cache, and runs once for each change of a lock
+)
 
 
 class Uv:
@@ -65,6 +72,32 @@ class Uv:
         mine = {name: value for name, value in self._env.items() if name not in _NOT_FOR_TOOLS}
         return self._run([*argv, *more, *words], quiet=True, folder=folder, env={**mine, **env})
 
+    @functools.cached_property
+    def locked(self) -> str:
+        """Every package of a lock file at its version, as a requirements file. Raises Failed, also for a stale lock.
+
+        With the hashes of all files: uv checks those that are given, so what is installed is what was locked.
+        """
+        want = self._deployment.venv
+        folder = os.path.dirname(want.files[-1])
+        if want.kind == "uv":
+            return self(
+                "export", *_EXPORT, *_chosen(self._deployment), "--project", _project(self._deployment), quiet=True
+            )
+        if want.kind == "poetry":
+            words = [word for each in want.groups for word in ("--with", each)]
+            words += [word for each in want.extras for word in ("--extras", each)]
+            # A keyring would wait for a desktop that is not there.
+            env = {"PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring"}
+            export = ("poetry", "export", "--no-interaction", "--no-ansi", "--with-credentials")
+            text = self.tool(_POETRY, *export, "--format", "requirements.txt", *words, folder=folder, env=env)
+            return _USUAL.sub("", text)
+        groups = ("dev-packages" if each in ("dev", "develop") else each for each in want.groups)
+        env = {"PIPENV_IGNORE_VIRTUALENVS": "1", "PIPENV_PIPFILE": str(self.top / want.files[0])}
+        export = ("pipenv", "requirements", "--hash", "--categories", ",".join(("packages", *groups)))
+        text = self.tool(_PIPENV, *export, folder=folder, env=env)
+        return re.sub(r" (--hash=)", r" \\\n    \1", _USUAL.sub("", text))  # a line each, as all others write them
+
     def _run(
         self,
         argv: Sequence[str],
@@ -95,7 +128,7 @@ class Uv:
 def asked(deployment: Deployment) -> list[str]:
     """What is asked for, files and options, as arguments of `uv pip install` and, without "-r", of `uv pip compile`.
 
-    Nothing of a lock file's: its packages are `locked`.
+    Nothing of a lock file's: its packages are `Uv.locked`.
     """
     want = deployment.venv
     words = [word for each in want.constraints for word in ("--constraints", each)]
@@ -133,7 +166,7 @@ def fill(deployment: Deployment, uv: Uv) -> None:
         )
         locks = "".join(f"{line}\n" for line in text.splitlines() if re.match(r"[A-Za-z0-9._-]+==", line))
     elif want.kind in ("poetry", "pipenv"):
-        locks = locked(deployment, uv)
+        locks = uv.locked
     more = _separate(want.extra)
     uv(*pip, *asked(deployment), *(("-r", "-") if locks else ()), *more, stdin=locks)
 
@@ -156,27 +189,3 @@ def _chosen(deployment: Deployment) -> list[str]:
     words = [] if "dev" in want.groups else ["--no-dev"]
     words += [word for each in want.extras for word in ("--extra", each)]
     return words + [word for each in want.groups for word in ("--group", each)]
-
-
-def locked(deployment: Deployment, uv: Uv) -> str:
-    """Every package of a lock file at its version, as a requirements file. Raises Failed, also for a lock out of date.
-
-    With the hashes of all files: uv checks those that are given, so what is installed is what was locked.
-    """
-    want = deployment.venv
-    folder = os.path.dirname(want.files[-1])
-    if want.kind == "uv":
-        return uv("export", *_EXPORT, *_chosen(deployment), "--project", _project(deployment), quiet=True)
-    if want.kind == "poetry":
-        words = [word for each in want.groups for word in ("--with", each)]
-        words += [word for each in want.extras for word in ("--extras", each)]
-        # A keyring would wait for a desktop that is not there.
-        env = {"PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring"}
-        export = ("poetry", "export", "--no-interaction", "--no-ansi", "--with-credentials")
-        return uv.tool(_POETRY, *export, "--format", "requirements.txt", *words, folder=folder, env=env)
-    categories = ",".join(
-        ("packages", *("dev-packages" if each in ("dev", "develop") else each for each in want.groups))
-    )
-    env = {"PIPENV_IGNORE_VIRTUALENVS": "1", "PIPENV_PIPFILE": str(uv.top / want.files[0])}
-    text = uv.tool(_PIPENV, "pipenv", "requirements", "--hash", "--categories", categories, folder=folder, env=env)
-    return re.sub(r" (--hash=)", r" \\\n    \1", text)  # a line each, as all others write them

@@ -98,7 +98,7 @@ class Beside:
             answer = sockets.ask(str(place), path, health.host, health.scheme, timeout=10)
         except (OSError, http.client.HTTPException):
             return False
-        return sockets.environment(answer.peer).get("DEPLOYKIT_RELEASE") == deployment.release
+        return sockets.of_release(answer.peer, deployment.release)
 
     def _failed(self, program: Program, what: str) -> None:
         app = self._deployment.app

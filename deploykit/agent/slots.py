@@ -85,7 +85,7 @@ def start(deployment: Deployment, slot: str, beside: Sequence[str] = ()) -> floa
             try:
                 answer = sockets.ask(str(place), health.path, health.host, health.scheme, timeout=10)
                 said = f"GET {health.path} with Host {health.host} answered {answer.status}"
-                if sockets.environment(answer.peer).get("DEPLOYKIT_RELEASE") != deployment.release:
+                if not sockets.of_release(answer.peer, deployment.release):
                     said = "something else answers on its socket"
                 elif good(deployment, answer.status):
                     return time.monotonic() - began

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import http.client
+import os
 import secrets
 import socket
 import struct
@@ -142,6 +143,21 @@ def listens(path: str) -> bool:
         return False
     finally:
         probe.close()
+
+
+def of_release(pid: int, release: str) -> bool:
+    """Whether a process was started for a release: its environment says so, or else its working folder.
+
+    Where the package setproctitle is installed, gunicorn and Celery use it, and the title takes the place of what the
+    kernel knows of a process's environment.
+    """
+    told = environment(pid).get("DEPLOYKIT_RELEASE")
+    if told is not None:
+        return told == release
+    try:
+        return f"/releases/{release}/" in f"{os.readlink(f'/proc/{pid}/cwd')}/"
+    except OSError:
+        return False
 
 
 def environment(pid: int) -> dict[str, str]:

@@ -62,8 +62,9 @@ def install(deployment: Deployment, tell: Tell) -> None:
     shutil.rmtree(venv, ignore_errors=True)
     venv.mkdir(mode=0o750)
     try:
-        if not _shared(deployment, tell):
-            _alone(deployment, tell)
+        uv = installing.Uv(deployment, tell)
+        if not _shared(deployment, uv):
+            _alone(deployment, uv)
     except BaseException:
         shutil.rmtree(venv, ignore_errors=True)
         raise
@@ -88,22 +89,22 @@ def prune() -> None:
 # -- by the app's user, for the app alone ------------------------------------------------------------------------------
 
 
-def _alone(deployment: Deployment, tell: Tell) -> None:
+def _alone(deployment: Deployment, uv: installing.Uv) -> None:
     venv, user = deployment.virtualenv, deployment.app
     shutil.chown(venv, user, user)
-    installing.fill(deployment, installing.Uv(deployment, tell))
+    installing.fill(deployment, uv)
     _seal(venv, f"root:{user}")
 
 
 # -- by the builder, for all -------------------------------------------------------------------------------------------
 
 
-def _shared(deployment: Deployment, tell: Tell) -> bool:
+def _shared(deployment: Deployment, uv: installing.Uv) -> bool:
     """Links the app's virtualenv to the one that all equal ones share; False: it is none that can be shared."""
     want = deployment.venv
     if not want.plain or not SHARED.is_dir():
         return False
-    pins = _pins(deployment, installing.Uv(deployment, tell))
+    pins = _pins(deployment, uv)
     if not all(_PINNED.fullmatch(line.strip().removesuffix("\\").strip()) for line in pins.splitlines()):
         return False
     python = os.path.realpath(want.python) if want.python.startswith("/") else want.python
@@ -127,13 +128,12 @@ def _pins(deployment: Deployment, uv: installing.Uv) -> str:
     words = [word for word in installing.asked(deployment) if word != "-r"]
     if want.kind in ("requirements", "pyproject", "none"):
         return uv("pip", "compile", *listed, *told, *words, "-", stdin=extra, quiet=True)
-    locked = installing.locked(deployment, uv)
-    known = set(re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==", locked, re.MULTILINE))
+    known = set(re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==", uv.locked, re.MULTILINE))
     # All of it once more, at these very versions, since ours may need some of them; what is new is added.
-    everything = re.sub(r" \\\n +--hash=\S+", "", locked) + extra
+    everything = re.sub(r" \\\n +--hash=\S+", "", uv.locked) + extra
     added = uv("pip", "compile", *listed, *told, *words, "-", stdin=everything, quiet=True)
     blocks = re.split(r"^(?=[A-Za-z0-9])", added, flags=re.MULTILINE)
-    return locked + "".join(block for block in blocks if block.partition("==")[0] not in known)
+    return uv.locked + "".join(block for block in blocks if block.partition("==")[0] not in known)
 
 
 def _build(deployment: Deployment, place: Path, pins: str) -> bool:
