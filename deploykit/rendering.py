@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -70,7 +70,10 @@ def _cache() -> jinja2.BytecodeCache | None:
 
 
 def renderer(project: Path) -> Render:
-    """`render("nginx/site.conf.j2", **values)`; a name that nobody gave is an error that says which and where."""
+    """`render("nginx/site.conf.j2", **values)`; a name that nobody gave is an error that says which and where.
+
+    Of several names the first that there is counts: `render(("nginx/blog.conf.j2", "nginx/site.conf.j2"), **values)`.
+    """
     import jinja2
 
     environment = jinja2.Environment(
@@ -93,9 +96,12 @@ def renderer(project: Path) -> Render:
 
     environment.filters |= {"json": as_json, "tojson": as_json, "python": as_python, "urlencode": as_url}
 
-    def render(template: str, **values: object) -> str:
+    def render(names: str | Sequence[str], **values: object) -> str:
+        template = names if isinstance(names, str) else names[-1]
         try:
-            return environment.get_template(template).render(**values)
+            found = environment.select_template([names] if isinstance(names, str) else names)
+            template = found.name or template
+            return found.render(**values)
         except jinja2.TemplateNotFound as error:
             where = f"{template}" if error.name != template else str(project / "templates")
             raise DeploykitError(f"there is no template {error.name}", where) from None

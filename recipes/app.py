@@ -184,11 +184,14 @@ def _health(app: App) -> Health:
     return Health(
         path=app.health or "/",
         host=domain,
-        scheme="https" if app.tls else "http",
+        # Proxies in front of nginx are there for TLS: asked by http, an app that wants it would only say where to go.
+        scheme="https" if app.tls or app.site.proxies else "http",
         strict=bool(app.health),
         proxy=app.nginx,
         drain=app.web.timeout + 5.0,
         start=float(app.web.start),
+        tls=app.tls is not None,
+        visitor=app.site.users[:1],
     )
 
 

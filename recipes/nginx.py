@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from deploykit.agent.resource import Action, Render, Resource
 from deploykit.agent.resources import Absent, Directory, File, Link, Package, SharedService
 from deploykit.agent.values import App, Facts, Host
+from deploykit.recipes import locations, neighbours
+from deploykit.recipes.neighbours import Names
+from deploykit.recipes.passwords import Passwords
 from deploykit.recipes.systems import system
 
 RELOAD = Action("reload nginx", (("systemctl", "reload-or-restart", "nginx.service"),), check=("nginx", "-t", "-q"))
@@ -34,9 +36,12 @@ def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
     version = system(facts).nginx
     secure = [app.tls for app in apps if app.tls is not None]
     common = {"ipv6": facts.ipv6, "http2": version >= _HTTP2, "www": WWW}
-    longest = max(len(name) for app in apps for name in (*app.domains, *app.redirects))
+    domains = [name for app in apps for name in (*app.domains, *app.redirects)]
+    longest = max(map(len, domains))
 
     yield Package("nginx")
+    sites = tuple(f"{neighbours.ENABLED}/{name}.conf" for name in ("deploykit-strangers", *(app.name for app in apps)))
+    yield Names(domains=tuple(domains), ours=(*sites, "/etc/nginx/conf.d/deploykit.conf"))
     # Addresses are logged, with what is secret in them; nginx's processes open the logs anew after a rotation.
     yield Directory("/var/log/nginx", group="www-data", mode=0o750)
     yield Directory(WWW)
@@ -46,19 +51,23 @@ def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
         render("nginx/deploykit.conf.j2", bucket=64 if longest <= 46 else 128 if longest <= 110 else 512),
         actions=(RELOAD,),
     )
-    yield File("/etc/nginx/snippets/deploykit-server.conf", render("nginx/server.conf.j2", www=WWW), actions=(RELOAD,))
-    yield File("/etc/nginx/snippets/deploykit-proxy.conf", render("nginx/proxy.conf.j2"), actions=(RELOAD,))
-    if secure:
-        yield File("/etc/nginx/snippets/deploykit-tls.conf", render("nginx/tls.conf.j2"), actions=(RELOAD,))
+    for name in ("server", "proxy", *(["tls"] if secure else [])):
+        text = render(f"nginx/snippets/{name}.conf.j2", www=WWW)
+        yield File(f"/etc/nginx/snippets/deploykit-{name}.conf", text, actions=(RELOAD,))
 
-    strangers = render(
-        "nginx/strangers.conf.j2", tls=secure[0] if secure else None, reject=version >= _REJECT, **common
-    )
+    strangers = render("nginx/no_app.conf.j2", tls=secure[0] if secure else None, reject=version >= _REJECT, **common)
     yield from _site("deploykit-strangers", strangers)
     yield Absent("/etc/nginx/sites-enabled/default", actions=(RELOAD,))
 
     for app in apps:
-        yield from _site(app.name, render("nginx/site.conf.j2", app=app, **_words(app), **common), app.name)
+        passwords = Passwords(path=f"/etc/deploykit/{app.name}.passwords", users=app.site.users, app=app.name)
+        if app.site.users:
+            yield passwords
+        # The project's own template for this app, or for all apps, or ours.
+        names = (f"nginx/{app.name}.conf.j2", "nginx/site.conf.j2")
+        yield from _site(app.name, render(names, app=app, **_words(app), **common), app.name)
+        if not app.site.users:
+            yield passwords  # that they are gone: by now no site asks for them
     yield SharedService("nginx.service")
 
 
@@ -66,7 +75,7 @@ def _site(name: str, text: str, app: str = "") -> Iterator[Resource]:
     """A site as Debian keeps them: the file among the available ones, and a link that enables it."""
     yield File(f"/etc/nginx/sites-available/{name}.conf", text, actions=(RELOAD,), app=app)
     yield Link(
-        f"/etc/nginx/sites-enabled/{name}.conf",
+        f"{neighbours.ENABLED}/{name}.conf",
         f"/etc/nginx/sites-available/{name}.conf",
         actions=(RELOAD,),
         app=app,
@@ -77,7 +86,9 @@ def _words(app: App) -> dict[str, object]:
     """What the site's text needs beside the app itself."""
     return {
         "canonical": next((domain for domain in app.domains if not domain.startswith("*")), ""),
-        "static": re.escape(app.static.url) if app.static else "",
-        "patience": app.web.timeout + 5,  # seconds: gunicorn must be the one that gives up, for it knows why
-        "upgrade": app.web.interface == "asgi",
+        "places": locations.places(app),
+        "redirects": locations.redirects(app),
+        "headers": locations.given(app.site.headers),
+        "passwords": f"/etc/deploykit/{app.name}.passwords" if app.site.users else "",
+        "prefix": f"deploykit_{app.name.replace('-', '_')}",  # of variables of this app's own
     }

@@ -50,10 +50,11 @@ def _socket(deployment: Deployment, slot: str, check: Check) -> str:
 def _ask(deployment: Deployment, number: int, check: Check, place: str, todo: str) -> None:
     asked = f"{'WebSocket' if check.websocket else 'GET'} {check.path} with Host {check.host}"
     asked += "" if place else " through nginx"
+    front = deployment.front()
     deadline = time.monotonic() + min(_PATIENCE, check.timeout)
     while True:
         try:
-            wrong, body = _answer(check, place)
+            wrong, body = _answer(check, place, front)
         except (OSError, http.client.HTTPException) as error:
             wrong, body = f"had no answer ({error})", ""
         if not wrong:
@@ -62,15 +63,18 @@ def _ask(deployment: Deployment, number: int, check: Check, place: str, todo: st
             raise _failed(deployment, number, f"{asked} {wrong}", tail(body, 10), todo)
         time.sleep(0.2)
     if check.asset and not (place and deployment.health.proxy):  # before the switch nginx serves the old files
-        _assets(deployment, number, check, place, body, todo)
+        _assets(deployment, number, check, place, front, body, todo)
 
 
-def _answer(check: Check, place: str) -> tuple[str, str]:
+def _answer(check: Check, place: str, front: sockets.Front) -> tuple[str, str]:
     """("", body) for a good answer, else what is wrong with it."""
     if check.websocket:
-        status = sockets.handshake(place, check.path, check.host, check.scheme, check.timeout)
-        return ("" if status == 101 else f"answered {status} instead of 101"), ""
-    answer = _get(check, place, check.path)
+        status = sockets.handshake(place, check.path, check.host, check.scheme, check.timeout, front)
+        well = status == 101 or (not place and front.refuses(status))
+        return ("" if well else f"answered {status} instead of 101"), ""
+    answer = _get(check, place, front, check.path)
+    if not place and front.refuses(answer.status):
+        return "", ""
     if answer.status not in (check.statuses or range(200, 400)):
         wanted = " or ".join(map(str, check.statuses)) or "200 to 399"
         return f"answered {answer.status} instead of {wanted}", answer.body
@@ -79,10 +83,10 @@ def _answer(check: Check, place: str) -> tuple[str, str]:
     return _json(check, answer.body), answer.body
 
 
-def _get(check: Check, place: str, path: str) -> sockets.Answer:
+def _get(check: Check, place: str, front: sockets.Front, path: str) -> sockets.Answer:
     if place:
         return sockets.ask(place, path, check.host, check.scheme, check.timeout)
-    return sockets.ask_nginx(path, check.host, check.scheme, check.timeout)
+    return sockets.ask_nginx(path, check.host, check.scheme, check.timeout, front)
 
 
 def _json(check: Check, body: str) -> str:
@@ -106,10 +110,12 @@ def _json(check: Check, body: str) -> str:
     return ""
 
 
-def _assets(deployment: Deployment, number: int, check: Check, place: str, body: str, todo: str) -> None:
+def _assets(
+    deployment: Deployment, number: int, check: Check, place: str, front: sockets.Front, body: str, todo: str
+) -> None:
     for path in linked(body, f"{check.scheme}://{check.host}{check.path}"):
         try:
-            status = _get(check, place, path).status
+            status = _get(check, place, front, path).status
         except (OSError, http.client.HTTPException) as error:
             raise _failed(
                 deployment, number, f"{path}, which {check.path} links, had no answer", str(error), todo

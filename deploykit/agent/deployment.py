@@ -5,6 +5,7 @@ A deploy of code is a transaction and not a resource; but it is planned like one
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,8 +14,9 @@ from typing import Any, ClassVar
 
 from deploykit.agent import paths, supervisord
 from deploykit.agent.configfile import ConfigurationFile
-from deploykit.agent.envfile import EnvFile
-from deploykit.agent.resource import Aspect, Failed, NotYet, Resource, State
+from deploykit.agent.envfile import EnvFile, plain
+from deploykit.agent.resource import Aspect, Failed, HostSecret, NotYet, Resource, Secret, State
+from deploykit.agent.sockets import Front
 from deploykit.agent.values import Build, Check
 
 SLOTS = ("a", "b")
@@ -57,6 +59,8 @@ class Health:
     start: float = 60.0  # how long a release may take until it answers
     watch: float = 0.2  # how long it is watched after the switch
     drain: float = 35.0  # how long the old slot may take for the requests it has
+    tls: bool = False  # whether nginx itself speaks TLS for it, or a proxy in front of nginx
+    visitor: tuple[tuple[str, Secret | HostSecret], ...] = ()  # one whom nginx lets in, if it asks for a password
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,13 @@ class Deployment(Resource):
     def sockets(self) -> tuple[str, ...]:
         """The names of the sockets beside the main one."""
         return tuple(dict.fromkeys(each.socket for each in self.programs if each.socket))
+
+    def front(self) -> Front:
+        """How nginx is asked for this app."""
+        for name, password in self.health.visitor:
+            words = f"{name}:{plain(self.app, password, make=False)}"
+            return Front(self.health.tls, Secret("Basic " + base64.b64encode(words.encode()).decode()))
+        return Front(self.health.tls)
 
     def files(self, slot: str) -> tuple[Resource, ...]:
         """The files of a slot: environment, gunicorn's and supervisor's configuration."""

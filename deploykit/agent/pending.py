@@ -10,6 +10,7 @@ import base64
 import contextlib
 import hashlib
 import os
+import re
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
@@ -94,19 +95,36 @@ def settle(action: Action, tell: Callable[[str], None]) -> None:
         outcome = run(action.check, check=False)
         if outcome.returncode != 0:
             record: dict[str, Any] = paths.read_json(place, {"before": {}})
+            said = outcome.stderr or outcome.stdout
+            meant = _line(said, record["before"])
             for path, before in record["before"].items():
                 _restore(Path(path), before)
             place.unlink(missing_ok=True)
             put_back = ", ".join(sorted(record["before"]))
             raise Failed(
                 f"`{' '.join(action.check)}` refuses the new configuration; the old one is back and still in use",
-                tail(outcome.stderr or outcome.stdout) + (f"\nput back: {put_back}" if put_back else ""),
+                tail(said) + meant + (f"\nput back: {put_back}" if put_back else ""),
                 "correct what the message names (a template, a recipe, or the setting behind it) and deploy again",
             )
     for command in action.commands:
         tell(action.name)
         run(command)
     place.unlink(missing_ok=True)
+
+
+def _line(said: str, changed: Collection[str]) -> str:
+    """The line that a complaint such as "unknown directive in /etc/x.conf:7" is about: it is gone once it was put back.
+
+    Only of a file that was changed for this action, and that anybody may read.
+    """
+    for path, number in re.findall(r"(/[^\s:]+):(\d+)", said):
+        file = Path(path).resolve()
+        try:
+            if str(file) in changed and file.stat().st_mode & 0o004:
+                return f"\nline {number} of {file}: {file.read_text().splitlines()[int(number) - 1].strip()}"
+        except (OSError, ValueError, IndexError):
+            continue
+    return ""
 
 
 def _snapshot(path: Path) -> dict[str, Any] | None:

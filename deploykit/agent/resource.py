@@ -133,7 +133,10 @@ class Note:
 
 
 Render = Callable[..., str]
-"""`render("nginx/site.conf.j2", app=app)` -> text; raises on a name that the template uses and nobody gave."""
+"""`render("nginx/site.conf.j2", app=app)` -> text; raises on a name that the template uses and nobody gave.
+
+Instead of one template's name there may be several: the first that the project or deploykit has is taken.
+"""
 
 
 def encode(value: object) -> Any:

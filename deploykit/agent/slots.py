@@ -195,9 +195,10 @@ def watch(deployment: Deployment, slot: str) -> None:
         if state not in ("STARTING", "RUNNING"):
             raise Failed(f"release {deployment.release} of {deployment.app} died after the switch", state)
     through = "through nginx" if health.proxy else "on its socket"
+    front = deployment.front()
     try:
         if health.proxy:
-            answer = sockets.ask_nginx(health.path, health.host, health.scheme, timeout=health.drain)
+            answer = sockets.ask_nginx(health.path, health.host, health.scheme, health.drain, front)
         else:
             place = f"/run/{deployment.app}/live.sock"
             answer = sockets.ask(place, health.path, health.host, health.scheme, timeout=health.drain)
@@ -205,7 +206,7 @@ def watch(deployment: Deployment, slot: str) -> None:
         raise Failed(
             f"release {deployment.release} of {deployment.app} does not answer {through}", str(error)
         ) from None
-    if not good(deployment, answer.status):
+    if not good(deployment, answer.status) and not front.refuses(answer.status):
         raise Failed(
             f"release {deployment.release} of {deployment.app} answers {answer.status} {through}, after the switch",
             text_of(answer.body),

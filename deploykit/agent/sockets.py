@@ -12,6 +12,8 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploykit.agent.secret import Secret
+
 #: What is read of a body, in bytes: enough for any page.
 _LARGEST = 4 << 20
 #: RFC 6455, 1.3: what a server adds to the key before it hashes it, to show that it speaks WebSocket.
@@ -35,6 +37,32 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 @dataclass(frozen=True)
+class Front:
+    """How this host's nginx is asked. Without `tls` it has none: "https" is asked for as a proxy in front of it does.
+
+    `authorization`: the header by which it lets in, where it asks for a password.
+    """
+
+    tls: bool = False
+    authorization: Secret | None = None
+
+    def headers(self, scheme: str) -> dict[str, str]:
+        """What a visitor sends."""
+        found = {} if self.tls else {"X-Forwarded-Proto": scheme}
+        return found if self.authorization is None else {**found, "Authorization": self.authorization.reveal()}
+
+    def refuses(self, status: int) -> bool:
+        """Whether an answer is nginx's own "who are you?": it has another password by now, and is there."""
+        return status == 401 and self.authorization is not None
+
+    def connection(self, host: str, scheme: str, timeout: float) -> http.client.HTTPConnection:
+        """A connection to nginx. The certificate is not what is asked about, so it is not checked."""
+        if self.tls and scheme == "https":
+            return _Tls(host, timeout)
+        return http.client.HTTPConnection("127.0.0.1", 80, timeout=timeout)
+
+
+@dataclass(frozen=True)
 class Answer:
     """What a web process said. `peer`: the pid of the process that listens."""
 
@@ -51,24 +79,18 @@ def ask(path: str, url: str, host: str, scheme: str, timeout: float) -> Answer:
     return Answer(status, body, connection.peer)
 
 
-def ask_nginx(url: str, host: str, scheme: str, timeout: float) -> Answer:
-    """One GET as a visitor of this host's nginx. The certificate is not what is asked about, so it is not checked."""
-    status, body = _get(_nginx(host, scheme, timeout), url, host, {})
+def ask_nginx(url: str, host: str, scheme: str, timeout: float, front: Front) -> Answer:
+    """One GET as a visitor of this host's nginx."""
+    status, body = _get(front.connection(host, scheme, timeout), url, host, front.headers(scheme))
     return Answer(status, body, 0)
 
 
-def _nginx(host: str, scheme: str, timeout: float) -> http.client.HTTPConnection:
-    if scheme == "https":
-        return _Tls(host, timeout)
-    return http.client.HTTPConnection("127.0.0.1", 80, timeout=timeout)
-
-
-def handshake(path: str, url: str, host: str, scheme: str, timeout: float) -> int:
+def handshake(path: str, url: str, host: str, scheme: str, timeout: float, front: Front) -> int:
     """The status of a WebSocket's opening at the socket `path`, or through nginx when that is "".
 
     101 only when the answer proves that the other side speaks WebSocket. Raises OSError or http.client.HTTPException.
     """
-    connection = UnixConnection(path, timeout) if path else _nginx(host, scheme, timeout)
+    connection = UnixConnection(path, timeout) if path else front.connection(host, scheme, timeout)
     key = base64.b64encode(secrets.token_bytes(16)).decode()
     headers = {
         "Host": host,
@@ -78,7 +100,7 @@ def handshake(path: str, url: str, host: str, scheme: str, timeout: float) -> in
         "Upgrade": "websocket",
         "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": key,
-        **({"X-Forwarded-Proto": scheme, "X-Forwarded-For": "127.0.0.1"} if path else {}),
+        **({"X-Forwarded-Proto": scheme, "X-Forwarded-For": "127.0.0.1"} if path else front.headers(scheme)),
     }
     try:
         connection.request("GET", url, headers=headers)

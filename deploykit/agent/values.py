@@ -191,6 +191,11 @@ class Location:
     snippet: str = ""
 
 
+def all_below(path: str, target: str) -> bool:
+    """Whether a redirect is of all below its path, too: both end with "/". The front page alone may lead to a path."""
+    return path.endswith("/") and target.endswith("/") and "?" not in target and (path != "/" or target[0] != "/")
+
+
 @dataclass(frozen=True)
 class Site:
     """More of an app's site: (name, value) headers, (path, target) redirects, (user, password) pairs."""

@@ -223,6 +223,9 @@ class _App:
                     "nginx = false: nobody is there to use the certificate",
                     allowed="only with nginx = true",
                 )
+            for key in ("static", "media"):
+                if getattr(table, key):
+                    self.add(key, "nginx = false: nobody is there to serve files", allowed="false, or nginx = true")
             if table.redirects:
                 self.add(
                     "redirects",

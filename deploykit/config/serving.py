@@ -3,61 +3,137 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import PurePosixPath
+from urllib.parse import unquote
 
-from deploykit.agent.values import ConfigFile, Location, Site
+from deploykit.agent.values import ConfigFile, Location, Site, all_below
 from deploykit.config import models
 from deploykit.config.check import nearest, shown
 from deploykit.config.processes import URL_PATH, Rules, listed, outside
 
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
 _USER = re.compile(r"[A-Za-z0-9._@-]{1,64}")
-_PROXY = re.compile(r"[0-9.]{7,15}(/\d{1,2})?|[0-9A-Fa-f:]{2,39}(/\d{1,3})?|unix:")
+
+#: Where deploykit itself answers, in every site.
+_TAKEN = ("/.well-known/acme-challenge", "/deploykit-unavailable")
+
+#: What says how an answer is sent, and what each answer has of its own. Twice, or changed, they break it.
+_OWN_HEADERS = frozenset(
+    {
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-range",
+        "content-type",
+        "date",
+        "keep-alive",
+        "location",
+        "server",
+        "set-cookie",
+        "status",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "www-authenticate",
+    }
+)
 
 
 def site(rules: Rules) -> Site:
     """[apps.NAME.nginx]; its users' passwords may still have to be fetched, and come later."""
     table = rules.table.nginx
     if not isinstance(table, models.NginxTable):
-        return Site()
+        table = models.NginxTable()
     locations = tuple(_location(rules, url, each) for url, each in table.locations.items())
     for path, target in table.redirects.items():
-        if not URL_PATH.fullmatch(path):
-            rules.add(("nginx", "redirects", path), f"{shown(path)} is no path", 'a path such as "/old/"')
-        elif not re.fullmatch(r"(/|https?://)[\x21-\x7e]*", target) or set(target) & set("\"'\\{};$"):
-            rules.add(("nginx", "redirects", path), f"{shown(target)} leads nowhere", "a path, or a URL")
+        _redirect(rules, path, target)
     for user in table.basic_auth:
         if not _USER.fullmatch(user):
             rules.add(("nginx", "basic_auth", user), f"{shown(user)} is no user's name", "letters, digits, . _ @ and -")
-    for index, proxy in enumerate(table.proxies):
-        if not _PROXY.fullmatch(proxy):
-            rules.add(("nginx", "proxies", index), f"{shown(proxy)} is no address", "such as 10.0.0.0/8")
+    _once(rules, table)
     return Site(
         locations,
         _headers(rules, table.headers, "nginx", "headers"),
         tuple(table.redirects.items()),
         (),
-        table.proxies,
+        tuple(_proxy(rules, index, text) for index, text in enumerate(table.proxies)),
         _snippet(rules, table.snippet, "nginx", "snippet"),
     )
+
+
+def _once(rules: Rules, table: models.NginxTable) -> None:
+    """A path leads to one thing. (What the settings say of static and media is not known here: the recipe looks.)"""
+    kinds = ("static", "media")
+    taken = {value: key for key, value in ((key, getattr(rules.table, key)) for key in kinds) if isinstance(value, str)}
+    for name, process in rules.table.processes.items():
+        for index, path in enumerate(process.paths):
+            if path in taken:
+                rules.add(("processes", name, "paths", index), f"{path} leads to {taken[path]} already", "another path")
+            taken[path] = name
+    for url, location in table.locations.items():
+        there = taken.get(url, "")
+        if there and (location.process not in ("", there) or (location.folder and there not in kinds)):
+            what = "process" if location.process else "folder"
+            rules.add(("nginx", "locations", url, what), f"{url} leads to {there} already", "another path")
+    for path in table.redirects:
+        if path in taken or path in table.locations:
+            rules.add(("nginx", "redirects", path), f"{path} has an answer of its own already", "another path")
+
+
+def _redirect(rules: Rules, path: str, target: str) -> None:
+    way = ("nginx", "redirects", path)
+    plain = unquote(path)
+    if not re.fullmatch(r"/[^?#]*", path) or not plain.isprintable():
+        rules.add(way, f"{shown(path)} is no path", 'a path such as "/old/"')
+    elif not re.fullmatch(r"(/(?!/)|https?://[^/])[\x21-\x7e]*", target):
+        rules.add(way, f"{shown(target)} leads nowhere", 'a path such as "/new/", or a URL')
+    elif plain.startswith(_TAKEN):
+        rules.add(way, f"{shown(path)} is deploykit's own", "another path")
+    elif target == path or (all_below(path, target) and target.startswith(path)):
+        rules.add(way, f"{shown(path)} would lead to itself again and again", "a path that is not below it")
+
+
+def _proxy(rules: Rules, index: int, text: str) -> str:
+    """An address or a network, as nginx writes it."""
+    if text == "unix:":
+        return text
+    from ipaddress import ip_network  # slow to import, and rarely needed
+
+    try:
+        found = ip_network(text, strict=False)
+    except ValueError:
+        rules.add(("nginx", "proxies", index), f"{shown(text)} is no address", 'such as "10.0.0.0/8", or "unix:"')
+        return text
+    return str(found)
 
 
 def _location(rules: Rules, url: str, table: models.LocationTable) -> Location:
     way = ("nginx", "locations", url)
     if not URL_PATH.fullmatch(url):
         rules.add(way, f"{shown(url)} is no path", 'a path such as "/docs/"')
+    elif url.startswith(_TAKEN):
+        rules.add(way, f"{shown(url)} is deploykit's own", "another path")
     folders = listed(table.folder)
     for text in folders:
         if outside(text):
             rules.add((*way, "folder"), f"{shown(text)} is not inside the source")
+        elif not PurePosixPath(text).parts:
+            rules.add((*way, "folder"), "the whole source is nothing to be served", "a folder of it")
     if folders and not url.endswith("/"):
         rules.add(way, "a path whose files are served ends with /", f'"{url}/"')
     if folders and table.process:
         rules.add((*way, "process"), "files are served, or a process answers: not both")
-    if table.process and table.process not in rules.table.processes:
+    if folders and url != "/" and (table.timeout or table.max_body):
+        key = "timeout" if table.timeout else "max_body"
+        rules.add((*way, key), "files are served here: no app is waited for, and nothing is sent to it")
+    process = rules.table.processes.get(table.process)
+    if table.process and process is None:
         meant = nearest(table.process, rules.table.processes)
         what = f"there is no process {shown(table.process)}"
         rules.add((*way, "process"), what, ", ".join(rules.table.processes), meant and f'"{meant}"')
+    elif process is not None and not (process.wsgi or process.asgi):
+        rules.add((*way, "process"), f"{shown(table.process)} is no web server", "a process with wsgi or asgi")
     return Location(
         url,
         tuple(str(PurePosixPath(text)) for text in folders),
@@ -69,13 +145,18 @@ def _location(rules: Rules, url: str, table: models.LocationTable) -> Location:
     )
 
 
-def _headers(rules: Rules, headers: dict[str, str] | object, *way: str) -> tuple[tuple[str, str], ...]:
-    assert isinstance(headers, dict)
+def _headers(rules: Rules, headers: Mapping[str, str], *way: str) -> tuple[tuple[str, str], ...]:
+    seen: set[str] = set()
     for name, value in headers.items():
         if not _HEADER.fullmatch(name):
             rules.add((*way, name), f"{shown(name)} is no header's name", "letters, digits and -")
+        elif name.lower() in _OWN_HEADERS:
+            rules.add((*way, name), f"{name} is made for each answer anew: it cannot be the same in all", "no such key")
+        elif name.lower() in seen:
+            rules.add((*way, name), f"{name} is there twice, upper and lower case being the same", "one of the two")
         elif not value.isprintable():
             rules.add((*way, name), "a header's value is one line of text")
+        seen.add(name.lower())
     return tuple(headers.items())
 
 

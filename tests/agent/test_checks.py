@@ -82,17 +82,17 @@ def place(tmp_path: Path) -> Iterator[str]:
     ],
 )
 def test_answers(place: str, check: Check, wrong: str) -> None:
-    assert checks._answer(check, place)[0] == wrong
+    assert checks._answer(check, place, sockets.Front())[0] == wrong
 
 
 def test_host_and_scheme_are_those_of_the_check(place: str) -> None:
-    checks._answer(Check("/x?y=1", host="blog.example", scheme="https"), place)
+    checks._answer(Check("/x?y=1", host="blog.example", scheme="https"), place, sockets.Front())
     assert Handler.asked[-1] == "blog.example https /x?y=1"
 
 
 def test_a_handshake_without_proof_is_none(place: str) -> None:
     with pytest.raises(sockets.http.client.HTTPException, match="RFC 6455"):
-        sockets.handshake(place, "/fake", "blog.example", "http", 5)
+        sockets.handshake(place, "/fake", "blog.example", "http", 5, sockets.Front())
 
 
 def test_what_a_page_links_from_its_own_site() -> None:

@@ -101,7 +101,7 @@ class Host:
         lines = self.run("supervisorctl", "status", check=False).stdout
         return dict(re.findall(r"^(\S+) +RUNNING +pid (\d+)", lines, re.MULTILINE))
 
-    def curl(self, domain: str, path: str = "/", *options: str, bare: bool = False) -> Answer:
+    def curl(self, domain: str, path: str = "/", *options: str, bare: bool = False, scheme: str = "http") -> Answer:
         """Asks the host's port 80 by a domain; `bare` sends no such name, but the address."""
         name = self.address if bare else domain
         marker = b"\n--status--"
@@ -109,7 +109,7 @@ class Host:
             [
                 *("curl", "--silent", "--max-time", "30", "--noproxy", "*", "--dump-header", "/dev/stderr"),
                 *("--write-out", f"{marker.decode()}%{{http_code}}", "--resolve", f"{domain}:80:{self.address}"),
-                *(*options, f"http://{name}{path}"),
+                *(*options, f"{scheme}://{name}{path}"),
             ],
             capture_output=True,
             check=False,

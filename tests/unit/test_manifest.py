@@ -182,10 +182,8 @@ def test_a_projects_recipe_is_found_before_ours_and_extends_it(tmp_path: Path) -
 
 def test_a_projects_template_is_found_before_ours_and_extends_it(tmp_path: Path) -> None:
     plain = {each.key: each for each in manifest.build(WEB1, BOOKWORM, tmp_path).resources}
-    project(
-        tmp_path,
-        **{"templates__nginx__proxy.conf__j2": '# mine\n{% include "deploykit/nginx/proxy.conf.j2" %}'},
-    )
+    text = '# mine\n{% include "deploykit/nginx/snippets/proxy.conf.j2" %}'
+    project(tmp_path, **{"templates__nginx__snippets__proxy.conf__j2": text})
     found = {each.key: each for each in manifest.build(WEB1, BOOKWORM, tmp_path).resources}
     changed = [key for key in plain if plain[key] != found[key]]
     assert changed == ["file /etc/nginx/snippets/deploykit-proxy.conf"]
@@ -210,8 +208,16 @@ def test_projects_of_one_process_do_not_mix(tmp_path: Path) -> None:
         ({}, ("nowhere",), ("no recipe nowhere", "[hosts.web1] recipes", "def recipe(host, facts, render)")),
         ({"recipes__odd__py": "x = 1"}, ("odd",), ("odd.py", "no function recipe")),
         ({"recipes__odd__py": "import nothing_of_the_kind"}, ("odd",), ("odd.py", "nothing_of_the_kind")),
-        ({"templates__nginx__proxy.conf__j2": "{{ missing }}"}, (), ("nginx/proxy.conf.j2", "'missing' is undefined")),
-        ({"templates__nginx__proxy.conf__j2": "a\n{% if %}"}, (), ("nginx/proxy.conf.j2:2", "template is wrong")),
+        (
+            {"templates__nginx__snippets__proxy.conf__j2": "{{ missing }}"},
+            (),
+            ("nginx/snippets/proxy.conf.j2", "'missing' is undefined"),
+        ),
+        (
+            {"templates__nginx__snippets__proxy.conf__j2": "a\n{% if %}"},
+            (),
+            ("nginx/snippets/proxy.conf.j2:2", "template is wrong"),
+        ),
     ],
 )
 def test_mistakes_of_a_project_say_where(

@@ -136,7 +136,7 @@ def test_it_makes_a_manifest_and_the_agent(python: Path, tmp_path: Path) -> None
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes/own.py").write_text(
         "from deploykit.agent.resources import File\n"
-        "def recipe(host, facts, render):\n    yield File('/etc/own', render('nginx/proxy.conf.j2'))\n"
+        "def recipe(host, facts, render):\n    yield File('/etc/own', render('nginx/snippets/proxy.conf.j2'))\n"
     )
     program = (
         "from pathlib import Path; from deploykit.manifest import build; from deploykit.bundle import bundle\n"

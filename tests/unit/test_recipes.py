@@ -35,7 +35,7 @@ READER = App("reader", ("reader.example",), Code("d"), "config.settings", databa
 BARE = replace(READER, name="bare", domains=("bare.example",), nginx=False, port=8000)
 
 
-def render(name: str, **values: object) -> str:
+def render(name: str | tuple[str, ...], **values: object) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         undefined=jinja2.StrictUndefined,
@@ -44,7 +44,7 @@ def render(name: str, **values: object) -> str:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    return environment.get_template(name).render(**values)
+    return environment.select_template([name] if isinstance(name, str) else name).render(**values)
 
 
 def made(*apps: App, facts: Facts = BOOKWORM) -> dict[str, Resource]:
@@ -146,7 +146,8 @@ def test_another_app_changes_nothing_of_the_first() -> None:
         facts = replace(BOOKWORM, memory=memory)
         two = made(MEMORIES, READER, facts=facts)
         for key, resource in made(MEMORIES, facts=facts).items():
-            assert two[key] == resource
+            if key != "names of sites":  # which are looked for, and never changed
+                assert two[key] == resource
 
 
 def test_redis_is_the_apps_alone() -> None:
@@ -185,8 +186,8 @@ def test_the_site() -> None:
     words = site(MEMORIES)
     assert "server_name memories.example *.memories.example;" in words
     assert "proxy_pass http://unix:/run/memories/live.sock;" in words
-    assert "return 301 $scheme://memories.example$request_uri;" in words
-    assert 'location ~ "^/static/(?<file>.+)$"' in words and "alias /srv/memories/media/;" in words
+    assert "return 301 $deploykit_proto://memories.example$request_uri;" in words
+    assert 'location ~ "(?s)^/static/(?<file>.+)$"' in words and 'try_files "/media/$file" =404;' in words
     assert "443" not in words and "upgrade" not in words.lower()
     assert words.count("{") == words.count("}")
     found = made(MEMORIES)
@@ -202,7 +203,7 @@ def test_the_site_by_the_apps_wishes() -> None:
     plain = site(replace(READER, static=None, media=None))
     assert "static" not in plain and "media" not in plain
     odd = site(replace(READER, static=type(READER.static)("/assets.v1/")))  # type: ignore[misc]
-    assert r"^/assets\.v1/(?<file>.+)$" in odd
+    assert r"^/assets\\.v1/(?<file>.+)$" in odd
     only_wildcard = site(replace(MEMORIES, domains=("*.memories.example",)))
     assert "www.memories.example" not in only_wildcard, "there is nowhere to redirect to"
 
@@ -233,7 +234,7 @@ def test_a_host_without_ipv6() -> None:
 
 
 def test_recipes_import_nothing_but_what_travels() -> None:
-    allowed = re.compile(r"^(?:from|import) (?:__future__|deploykit\.(?:agent|recipes)|[a-z]+)\b")
+    allowed = re.compile(r"^(?:from|import) (?:__future__|deploykit\.(?:agent|recipes)|[a-z0-9]+)\b")
     for module in (Path(__file__).parents[2] / "recipes").glob("*.py"):
         for line in module.read_text().splitlines():
             if re.match(r"(from|import) ", line):
