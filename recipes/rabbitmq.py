@@ -10,6 +10,7 @@ import glob
 import hashlib
 import json
 import os
+import pwd
 import re
 import secrets
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from typing import Any, ClassVar
 from deploykit.agent import store
 from deploykit.agent.process import run
 from deploykit.agent.resource import Failed, HostSecret, NotYet, Render, Resource, State
-from deploykit.agent.resources import Directory, File, Package, SharedService
+from deploykit.agent.resources import Directory, File, Package, SharedService, disk
 from deploykit.agent.values import App, Facts, Host
 from deploykit.recipes import amqp
 from deploykit.recipes.sizing import sizes
@@ -33,6 +34,8 @@ _SERVICE = "rabbitmq-server.service"
 #: Clients; other nodes and rabbitmqctl; epmd, which tells those where a node is.
 _PORTS = (PORT, 25672, 4369)
 _STARTED = "/run/deploykit-rabbitmq"  # the settings as they were when the server started
+_DEFINITIONS = "/run/deploykit-rabbitmq.json"  # for a moment
+_PATIENCE = 60  # seconds for one rabbitmqctl, which takes one or two
 _MNESIA = "/var/lib/rabbitmq/mnesia"
 
 
@@ -159,7 +162,7 @@ class Vhost(Resource):
 
     @classmethod
     def change_together(cls, several: Sequence[Resource]) -> None:
-        """One rabbitmqctl for all, which reads them from its standard input."""
+        """One rabbitmqctl for all. It reads a file: not every version has a standard input for this."""
         definitions: dict[str, list[dict[str, Any]]] = {"users": [], "vhosts": [], "permissions": []}
         for each in several:
             if isinstance(each, Vhost):
@@ -168,14 +171,19 @@ class Vhost(Resource):
                 definitions["vhosts"].append({"name": each.name})
                 everything = {"configure": ".*", "write": ".*", "read": ".*"}
                 definitions["permissions"].append({"user": each.user, "vhost": each.name, **everything})
-        _control("import_definitions", stdin=json.dumps(definitions))
+        account = pwd.getpwnam("rabbitmq")
+        try:
+            disk.write(_DEFINITIONS, json.dumps(definitions).encode(), account.pw_uid, account.pw_gid, 0o400)
+            _control("import_definitions", _DEFINITIONS)
+        finally:
+            disk.unlink(_DEFINITIONS)
         # A server that was here before has the user that everybody knows; ours is never given it: see `early`.
         if "ACCESS_REFUSED" not in _refusal("guest", "guest", "/"):
             _control("delete_user", "guest")
 
     def erase(self) -> str:
         for command, name in (("delete_vhost", self.name), ("delete_user", self.user)):
-            done = run((_CONTROL, "-q", "-n", _NODE, command, name), check=False)
+            done = run((_CONTROL, "-q", "-n", _NODE, command, name), check=False, timeout=_PATIENCE)
             if done.returncode != 0 and "not exist" not in done.stderr:
                 raise Failed(f"`rabbitmqctl {command} {name}` failed", done.stderr.strip())
         return ""
@@ -195,8 +203,8 @@ def _hashed(password: str) -> dict[str, str]:
     return {"password_hash": digest.decode(), "hashing_algorithm": "rabbit_password_hashing_sha256"}
 
 
-def _control(*words: str, stdin: str = "") -> None:
-    run((_CONTROL, "-q", "-n", _NODE, *words), stdin=stdin)
+def _control(*words: str) -> None:
+    run((_CONTROL, "-q", "-n", _NODE, *words), timeout=_PATIENCE)
 
 
 @dataclass(frozen=True)
