@@ -278,7 +278,7 @@ def test_an_app_that_runs_something_by_the_clock_can_leave(site: Project, host: 
     assert ran.status == 0, ran.text
     assert host.run("getent", "passwd", "tiny", check=False).returncode == 2
     left = host.sh(
-        "ls -d /srv/tiny /run/tiny /etc/systemd/system/deploykit-tiny* /etc/deploykit/tiny* 2>/dev/null; true"
+        "ls -d /srv/tiny /run/tiny /etc/systemd/system/deploykit-tiny* /etc/deploykit/tiny* 2>/dev/null || true"
     )
     assert left == ""
     assert host.programs() == {}
