@@ -140,6 +140,7 @@ class Management:
             ["/bin/sh", "-ec", self._deployment.command(command, self._slot)],
             user=self._deployment.app,
             env=self._env,
+            whole=True,
             cwd=str(self._deployment.code),
             check=False,
             timeout=timeout,
@@ -168,6 +169,7 @@ class Management:
             [self._python, "-c", _ERROR, health.path, health.host, health.scheme],
             user=self._deployment.app,
             env=self._env,
+            whole=True,
             cwd=str(self._deployment.code),
             check=False,
             output=lambda line: None,
@@ -198,7 +200,7 @@ class Management:
         return child.wait() or 1, "\n".join(lines)  # it left in the midst of it, by os._exit or a signal
 
     def _begin(self) -> subprocess.Popen[str]:
-        environment, identity = as_user(self._deployment.app, self._env)
+        environment, identity = as_user(self._deployment.app, self._env, whole=True)
         try:
             return subprocess.Popen(
                 [self._python, "-c", _DRIVER],

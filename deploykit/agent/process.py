@@ -106,16 +106,19 @@ def kept() -> tuple[int, ...]:
 def as_user(user: str, env: Mapping[str, str] | None, *, whole: bool = False) -> tuple[dict[str, str], dict[str, Any]]:
     """The environment of a program that runs as `user` ("" is root), and what makes `subprocess` run it so.
 
-    `whole`: nothing of ours is added to `env`.
+    `whole`: `env` is the whole of an app's environment, nothing of ours is added to it, and files that the program
+    makes are as those of the app's processes.
     """
     environment = {**({} if whole else ENVIRONMENT), **(env or {})}
     if not user or user == "root":
         return environment, {}
     account = pwd.getpwnam(user)
-    environment["HOME"] = (env or {}).get("HOME", account.pw_dir)
-    environment["USER"] = environment["LOGNAME"] = user
     groups = os.getgrouplist(user, account.pw_gid)
-    return environment, {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups}
+    identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups}
+    account_says = {"HOME": account.pw_dir, "USER": user, "LOGNAME": user}
+    if whole:
+        return {**account_says, **environment}, {**identity, "umask": 0o027}
+    return {**environment, **account_says, "HOME": (env or {}).get("HOME", account.pw_dir)}, identity
 
 
 def run(
@@ -136,8 +139,6 @@ def run(
     included). `timeout` in seconds. Raises Failed with the last lines when `check`.
     """
     environment, identity = as_user(user, env, whole=whole)
-    if whole:
-        identity["umask"] = 0o027  # as the app's processes have it
     data = stdin.encode() if isinstance(stdin, str) else stdin
     try:
         if output is None:

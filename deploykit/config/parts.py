@@ -250,7 +250,9 @@ class HooksTable:
     before_collectstatic: str | tuple[str, ...] = key("Before collectstatic.", "a command or a list of them", ())
     after_collectstatic: str | tuple[str, ...] = key("After collectstatic.", "a command or a list of them", ())
     before_migrate: str | tuple[str, ...] = key("Before migrate.", "a command or a list of them", ())
-    after_migrate: str | tuple[str, ...] = key("After migrate, at each deploy.", "a command or a list of them", ())
+    after_migrate: str | tuple[str, ...] = key(
+        "After migrate, with each new release.", "a command or a list of them", ()
+    )
     first_deploy: str | tuple[str, ...] = key(
         "After the first migrate of a new database, once.",
         "a command or a list of them",
