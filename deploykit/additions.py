@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from deploykit import detect, edit, source
+from deploykit import companions, detect, draft, edit, source
 from deploykit.config import Project, Source, loads
 from deploykit.config.rules import git_url
 from deploykit.errors import DeploykitError
@@ -22,18 +22,21 @@ def add(project: Project, name: str, where: str, domains: Sequence[str], ref: st
         tree = source.read(Source(folder=folder.absolute()), (), name)
         text = Path(os.path.relpath(folder.absolute(), project.folder)).as_posix()
     found = detect.detect(tree, name=name)
-    draft = edit.app_table(name, text, domains, found)
-    values = dict(draft.values)
+    made = draft.app_table(name, text, domains, found, companions.find(tree, found))
+    values = dict(made.values)
     if ref:
         values["source"] = {"git": where, "ref": ref}
     with open(project.file, encoding="utf-8", newline="") as file:
         before = file.read()
-    after = edit.add_app(before, name, values, draft.questions, draft.comments)
+    after = edit.add_app(before, name, values, made.questions, made.comments)
     loads(after, project.file)  # a mistake (a domain that is taken) is told before anything is written
     _write(project.file, after)
     yield f"added [apps.{name}] to {project.file.name}"
     yield f"  manage.py in {found.root or '.'}, settings {found.settings or 'not found'}"
-    for question in draft.questions:
+    for kind in ("processes", "services"):
+        for each in values.get(kind, {}):
+            yield f"  {kind}: {each}"
+    for question in made.questions:
         yield f"  open: {question}"
     if found.settings and not any("HOSTS" in name for name in found.env):
         names = ", ".join(domains)

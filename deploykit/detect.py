@@ -57,6 +57,9 @@ class Detected:
     whitenoise: bool = False
     health: str = ""  # "/healthz/"
     env: Mapping[str, bool] = field(default_factory=dict)  # variables the settings read -> whether they must be set
+    truths: Mapping[str, str] = field(default_factory=dict)  # some of them -> the text that they are compared with
+    perhaps: tuple[str, ...] = ()  # those that must be set only if something else is so
+    by_hand: str = ""  # the settings that manage.py itself names, when they are there
 
 
 ASIDE = {
@@ -143,6 +146,7 @@ def detect(tree: Tree, root: str | None = None, settings: str | None = None, nam
             if variable != "DJANGO_SETTINGS_MODULE":
                 env.setdefault(variable, needed)  # the nearest module knows best
     package = source.split(".")[0]
+    by_hand = module(posixpath.join(root, "manage.py")).settings
     return Detected(
         root=root,
         others=others,
@@ -161,6 +165,9 @@ def detect(tree: Tree, root: str | None = None, settings: str | None = None, nam
         whitenoise="whitenoise" in packages or any(text.startswith("whitenoise.") for text in texts),
         health=_health(_literal(chain, "ROOT_URLCONF") or f"{package}.urls", root, files, module),
         env=dict(sorted(env.items())),
+        perhaps=tuple(sorted({name for each in chain for name in each.perhaps})),
+        truths={name: text for each in reversed(chain) for name, text in each.truths.items()},
+        by_hand=by_hand if by_hand and syntax.path_of(by_hand, root, files.__contains__) else "",
     )
 
 

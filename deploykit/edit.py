@@ -8,24 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from deploykit.config.names import APP_NAME_ALLOWED, app_name_mistake
 from deploykit.config.toml import Statement, parse, statements
-from deploykit.detect import Detected
 from deploykit.errors import DeploykitError
 
 _FILE = "deploykit.toml"
-
-
-@dataclass(frozen=True)
-class Draft:
-    """What `add-app` writes: values by key (`env` is a table of its own), a comment for some, and open questions."""
-
-    values: Mapping[str, Any]
-    comments: Mapping[str, str] = field(default_factory=dict)
-    questions: tuple[str, ...] = ()
 
 
 def add_app(
@@ -57,11 +46,19 @@ def add_app(
     return _checked(text + gap + "".join(line + end for line in lines), wanted, text)
 
 
+#: Keys of an app that are written as tables of their own, and those that hold such tables by name.
+_TABLES, _NAMED = ("env", "web", "hooks"), ("processes", "schedule", "services")
+
+
 def _table(name: str, values: Mapping[str, Any], questions: Sequence[str], comments: Mapping[str, str]) -> list[str]:
     lines = [f"[apps.{name}]"]
-    tables = {key: value for key, value in values.items() if key in ("env", "web") and isinstance(value, Mapping)}
+    tables: dict[str, Mapping[str, Any]] = {}
     for key, value in values.items():
-        if key not in tables:
+        if key in _TABLES and isinstance(value, Mapping):
+            tables[key] = value
+        elif key in _NAMED and isinstance(value, Mapping):
+            tables |= {f"{key}.{each}": inside for each, inside in value.items()}
+        else:
             lines.append(_pair(key, value, comments.get(key, "")))
     lines += [f"# {_one_line(question)}" for question in questions]
     for key, table in tables.items():
@@ -173,83 +170,6 @@ def _checked(made: str, wanted: Mapping[str, Any], text: str) -> str:
         todo = "edit it by hand; the layout of its tables is one that cannot be changed safely"
         raise DeploykitError("the file was left as it is", _FILE, todo)
     return made
-
-
-#: Always in an app's environment: see the recipes.
-_GIVEN = frozenset(
-    [
-        "SECRET_KEY",
-        "ALLOWED_HOSTS",
-        "CSRF_TRUSTED_ORIGINS",
-        "DATABASE_URL",
-        "REDIS_URL",
-        "STATIC_ROOT",
-        "MEDIA_ROOT",
-        "DJANGO_SETTINGS_MODULE",
-        "HOME",
-        "PATH",
-        "LANG",
-        "USER",
-        "PORT",
-        "PYTHONPATH",
-    ]
-)
-
-#: Names by which settings commonly ask for what deploykit knows -> the value that answers them.
-_ANSWERS: tuple[tuple[str, Any], ...] = (
-    (r"(DB|DATABASE|POSTGRES|POSTGRESQL|SQL|RDS)_HOST(NAME)?", "${database.host}"),
-    (r"(DB|DATABASE|POSTGRES|POSTGRESQL|SQL|RDS)_PORT", "${database.port}"),
-    (r"(DB|DATABASE|POSTGRES|POSTGRESQL|SQL|RDS)_(DB|NAME|DATABASE)(_NAME)?", "${database.name}"),
-    (r"(DB|DATABASE|POSTGRES|POSTGRESQL|SQL|RDS)_USER(NAME)?", "${database.user}"),
-    (r"(DB|DATABASE|POSTGRES|POSTGRESQL|SQL|RDS)_PASS(WORD)?", ""),
-    (r"DJANGO_SECRET_KEY|DJANGO_SECRET|APP_SECRET_KEY", {"secret": "SECRET_KEY"}),
-    (r"DJANGO_ALLOWED_HOSTS", "${app.domains}"),
-    (r"(DJANGO_)?STATIC_(ROOT|DIR)", "${static.root}"),
-    (r"(DJANGO_)?MEDIA_(ROOT|DIR)", "${media.root}"),
-    (r"(DJANGO_)?DATABASE_URL|DB_URL", "${database.url}"),
-    (r"(CELERY_)?BROKER_URL|CACHE_URL|(DJANGO_)?REDIS_URL|CELERY_RESULT_BACKEND|REDIS_URI", "${redis.url}"),
-)
-
-
-def app_table(name: str, source: str, domains: Sequence[str], detected: Detected) -> Draft:
-    """What to write for a new app: what differs from the defaults, and what the settings ask for by other names."""
-    values: dict[str, Any] = {"source": source, "domains": list(domains)}
-    comments: dict[str, str] = {}
-    questions: list[str] = []
-    if detected.others:
-        values["root"] = detected.root or "."
-        comments["root"] = "there is a manage.py in " + ", ".join(other or "." for other in detected.others) + " too"
-    if not detected.settings:
-        questions.append('settings = "..."  # which module? manage.py names none that is there')
-    if not detected.requirements:
-        questions.append('requirements = "..."  # neither requirements.txt, uv.lock nor pyproject.toml was found')
-    if not (detected.wsgi or detected.asgi):
-        questions.append('wsgi = "...:application"  # neither wsgi.py nor asgi.py was found')
-    if detected.database == "sqlite":
-        values["database"] = "sqlite"
-        comments["database"] = "the settings know no other; its file is kept over releases"
-    elif detected.database == "mysql":
-        questions.append('database = { env = "DATABASE_URL" }  # the settings are for MySQL: whose server is it?')
-    if detected.redis:
-        values["redis"] = True
-        comments["redis"] = "settings or requirements mention it"
-    if detected.health:
-        values["health"] = detected.health
-        comments["health"] = "found in the URLs"
-    env: dict[str, Any] = {}
-    for variable, needed in detected.env.items():
-        answer = next((value for pattern, value in _ANSWERS if re.fullmatch(pattern, variable)), None)
-        about = str(answer).partition("${")[2].partition(".")[0]
-        off = (about == "redis" and not detected.redis) or (about == "database" and detected.database == "sqlite")
-        if variable in _GIVEN:
-            continue
-        if answer is not None and not off:
-            env[variable] = answer
-        elif needed:
-            questions.append(f'env.{variable} = {{ env = "{variable}" }}  # the settings need it')
-    if env:
-        values["env"] = env
-    return Draft(values, comments, tuple(questions))
 
 
 def init_text() -> str:

@@ -15,11 +15,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from deploykit import memory, source
+from deploykit import memory, source, unset
 from deploykit.agent.resource import Conflict, Note
 from deploykit.agent.values import Facts, Host
 from deploykit.bundle import Bundle, bundle
 from deploykit.config.project import HostEntry, Project
+from deploykit.detect import Detected, Tree
 from deploykit.errors import DeploykitError
 from deploykit.manifest import Manifest, build
 from deploykit.remote import Event, Remote
@@ -51,6 +52,7 @@ class Outcome:
     deployed: list[Event] = field(default_factory=list)
     answer: Event = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
+    asides: tuple[Note, ...] = ()  # what only those who want to know all want to know
     error: DeploykitError | None = None
 
 
@@ -85,6 +87,7 @@ class Session:
         self._show = show
         self._bundle: Bundle = bundle(project.folder)
         self._trees: dict[str, source.Tree] = {}
+        self._detected: dict[str, Detected] = {}
         self._remote: Remote | None = None
         where = target(entry)
         self._ssh = Ssh(where, show.host_key)
@@ -128,7 +131,8 @@ class Session:
                     else:
                         self._take(event, outcome)
                 if facts is None:
-                    outcome.notes = manifest.notes
+                    warnings, asides = unset.notes(manifest.deployments, self._detected)
+                    outcome.notes, outcome.asides = (*manifest.notes, *warnings), tuple(asides)
                     return outcome
         raise DeploykitError("the host says of itself something else each time", f"host {self._entry.name}")
 
@@ -170,7 +174,11 @@ class Session:
     def _host(self) -> Host:
         from deploykit.config import complete
 
-        return complete(self._project, self._entry, self._trees, look=memory.detect)
+        return complete(self._project, self._entry, self._trees, look=self._look)
+
+    def _look(self, tree: Tree, root: str | None, settings: str | None, name: str) -> Detected:
+        found = self._detected[name] = memory.detect(tree, root, settings, name)
+        return found
 
     def _manifest(self, facts: Facts, host: Host) -> Manifest:
         from deploykit.detect import check_python

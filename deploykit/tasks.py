@@ -13,12 +13,13 @@ from deploykit import tables
 from deploykit.errors import DeploykitError
 from deploykit.screen import Screen
 from deploykit.task import chosen_apps, chosen_hosts, command, failures, names, the_project
-from deploykit.tasks_app import logs, manage, restart, run, secrets_, shell
+from deploykit.tasks_app import local, logs, manage, restart, run, secrets_, shell
 
 __all__ = [
     "add_app",
     "deploy",
     "init",
+    "local",
     "logs",
     "manage",
     "plan",
@@ -90,7 +91,7 @@ def plan(context: Any, host: str = "", app: str = "", json: bool = False, verbos
         _print_json({each.host: {k: each.plan.get(k, []) for k in ("changes", "kept")} for each in outcomes})
     else:
         for outcome in outcomes:
-            show.notes(outcome.host, outcome.notes)
+            show.notes(outcome.host, (*outcome.notes, *(outcome.asides if verbose else ())))
             if outcome.plan.get("changes") or (outcome.plan and outcome.ok):  # no "nothing to do" below an error
                 show.plan(outcome.host, outcome.plan)
     if failed:

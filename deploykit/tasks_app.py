@@ -119,6 +119,28 @@ def restart(context: Any, app: str = "", host: str = "", process: str = "") -> N
 
 
 @command(
+    help={
+        "app": _ONE["app"],
+        "cmd": "a command to run in its place, as a shell takes it",
+        "port": "the port of 127.0.0.1; default: 8000, or the next free one",
+        "postgres": "use this machine's PostgreSQL instead of SQLite",
+    }
+)
+def local(context: Any, app: str = "", cmd: str = "", port: int = 0, postgres: bool = False) -> None:
+    """Run the app on your own machine, with runserver and SQLite, under the same environment names as on a host."""
+    from deploykit import local as here
+
+    project = the_project()
+    name = one_app(project, app)
+    if not 0 <= port <= 65535:
+        raise DeploykitError(f"{port} is no port", "--port", "a number from 1 to 65535")
+    show = Screen()
+    status = here.run(project, name, show.line, show.password, command=cmd, port=port, postgres=postgres)
+    if status:
+        raise Exit(code=status)
+
+
+@command(
     help={"action": "set, unset or list", "host": "the host", "app": "the app", "name": "the secret's name"},
     positional=["action"],
     name="secrets",

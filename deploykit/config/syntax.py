@@ -19,6 +19,8 @@ class Module:
     literals: dict[str, object] = field(default_factory=dict)  # name -> last literal assigned (None: no literal)
     assigned: set[str] = field(default_factory=set)
     env: dict[str, bool] = field(default_factory=dict)  # variable -> whether it is needed
+    perhaps: set[str] = field(default_factory=set)  # variables that are read only under a condition, or by a function
+    truths: dict[str, str] = field(default_factory=dict)  # variable -> the text it is compared with
     texts: list[str] = field(default_factory=list)
     stars: list[tuple[int, str]] = field(default_factory=list)  # `from .base import *`: (level, module)
     routes: list[tuple[str, str]] = field(default_factory=list)  # (pattern, included module or "")
@@ -34,30 +36,64 @@ def module(path: str, content: bytes) -> Module:
         return found
     guarded: set[str] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            found.texts.append(node.value)
-        elif isinstance(node, ast.Assign):
-            for target in node.targets:
-                _assign(found, target, node.value)
-        elif isinstance(node, ast.AnnAssign) and node.value is not None:
-            _assign(found, node.target, node.value)
-        elif isinstance(node, ast.ImportFrom):
-            if any(alias.name == "*" for alias in node.names):
-                found.stars.append((node.level, node.module or ""))
-        elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load) and _is_environ(node.value):
-            _needs(found, _text(node.slice), True)
-        elif isinstance(node, ast.Compare) and any(isinstance(sign, ast.In | ast.NotIn) for sign in node.ops):
-            if any(_is_environ(each) or (isinstance(each, ast.Name) and each.id == "env") for each in node.comparators):
-                guarded.add(_text(node.left))
-        elif isinstance(node, ast.Call):
-            _call(found, node)
-            if isinstance(node.func, ast.Attribute | ast.Name) and _last(node.func) == "Env":  # django-environ's scheme
-                for each in node.keywords:
-                    _needs(found, each.arg or "", False)
-                    guarded |= {each.arg or ""} if isinstance(each.value, ast.Tuple) else set()
+        _note(found, node, guarded)
     for name in guarded & found.env.keys():
         found.env[name] = False
+    if any(found.env.values()):
+        surely = Module(path)
+        for node in _unconditional(tree):
+            _note(surely, node, set())
+        found.perhaps = {name for name, needed in found.env.items() if needed and not surely.env.get(name)}
     return found
+
+
+def _unconditional(node: ast.AST) -> Iterator[ast.AST]:
+    """What is run whenever the module is: nothing within a condition, a loop, a `try` or a function."""
+    yield node
+    if isinstance(node, ast.If | ast.IfExp):
+        yield from _unconditional(node.test)
+    elif not isinstance(node, ast.For | ast.While | ast.Try | ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        for child in ast.iter_child_nodes(node):
+            yield from _unconditional(child)
+
+
+def _note(found: Module, node: ast.AST, guarded: set[str]) -> None:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        found.texts.append(node.value)
+    elif isinstance(node, ast.Assign):
+        for target in node.targets:
+            _assign(found, target, node.value)
+    elif isinstance(node, ast.AnnAssign) and node.value is not None:
+        _assign(found, node.target, node.value)
+    elif isinstance(node, ast.ImportFrom):
+        if any(alias.name == "*" for alias in node.names):
+            found.stars.append((node.level, node.module or ""))
+    elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load) and _is_environ(node.value):
+        _needs(found, _text(node.slice), True)
+    elif isinstance(node, ast.Compare) and (compared := _compared(node)):
+        found.truths.setdefault(*compared)
+    elif isinstance(node, ast.Compare) and any(isinstance(sign, ast.In | ast.NotIn) for sign in node.ops):
+        if any(_is_environ(each) or (isinstance(each, ast.Name) and each.id == "env") for each in node.comparators):
+            guarded.add(_text(node.left))
+    elif isinstance(node, ast.Call):
+        _call(found, node)
+        if isinstance(node.func, ast.Attribute | ast.Name) and _last(node.func) == "Env":  # django-environ's scheme
+            for each in node.keywords:
+                _needs(found, each.arg or "", False)
+                guarded |= {each.arg or ""} if isinstance(each.value, ast.Tuple) else set()
+
+
+def _compared(node: ast.Compare) -> tuple[str, str] | None:
+    """("DEBUG", "True") for `os.environ.get("DEBUG", "").lower() == "True"`, and for `... in ("True", "1")`."""
+    read: ast.expr = node.left
+    while isinstance(read, ast.Call) and isinstance(read.func, ast.Attribute) and isinstance(read.func.value, ast.Call):
+        read = read.func.value
+    if not (isinstance(read, ast.Call) and read.args and isinstance(node.ops[0], ast.Eq | ast.In)):
+        return None
+    other = node.comparators[0]
+    first = other.elts[0] if isinstance(other, ast.Tuple | ast.List | ast.Set) and other.elts else other
+    name, text = _text(read.args[0]), _text(first)
+    return (name, text) if _VARIABLE.fullmatch(name) and text else None
 
 
 def _assign(found: Module, target: ast.expr, value: ast.expr) -> None:

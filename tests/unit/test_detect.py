@@ -46,7 +46,9 @@ def found(settings: str = "", more: dict[str, str] | None = None, **given: str) 
 
 
 def test_the_smallest_project() -> None:
-    assert found() == Detected(root="", settings="site1.settings", wsgi="site1.wsgi:application")
+    assert found() == Detected(
+        root="", settings="site1.settings", wsgi="site1.wsgi:application", by_hand="site1.settings"
+    )
 
 
 def test_no_manage_py_says_where_it_looked() -> None:

@@ -10,7 +10,8 @@ import pytest
 from deploykit.config import loads
 from deploykit.config.toml import parse
 from deploykit.detect import Detected
-from deploykit.edit import add_app, app_table, fabfile_text, gitignore_text, init_text, remove_app
+from deploykit.draft import app_table
+from deploykit.edit import add_app, fabfile_text, gitignore_text, init_text, remove_app
 from deploykit.errors import DeploykitError
 
 
@@ -151,7 +152,7 @@ def test_only_what_differs_from_the_defaults() -> None:
     assert draft.values["root"] == "web" and draft.values["redis"] is True and draft.values["health"] == "/up"
     assert draft.values["env"] == {
         "DB_HOST": "${database.host}", "POSTGRES_DB": "${database.name}", "DB_PASSWORD": "",
-        "CELERY_BROKER_URL": "${redis.url}",
+        "CELERY_BROKER_URL": "${redis.celery}",
     }  # fmt: skip
     assert draft.questions == ('env.STRIPE = { env = "STRIPE" }  # the settings need it',)
     made = add_app(init_text(), "blog", draft.values, draft.questions, draft.comments)
