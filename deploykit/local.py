@@ -104,13 +104,12 @@ def _tree(entry: AppEntry, folder: Path) -> source.Tree:
 
 def _variables(here: Local, entry: AppEntry, detected: Detected, venv: Path) -> dict[str, str]:
     """All that a process gets: the developer's own environment, and over it the app's."""
-    found = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "DJANGO_SETTINGS_MODULE")}
+    found = {name: value for name, value in os.environ.items() if name != "PYTHONHOME"}
     found |= here.variables
     found["VIRTUAL_ENV"] = str(venv)
     found["PATH"] = f"{venv}/bin:{os.environ.get('PATH', os.defpath)}"
     # manage.py's own module is the one for developers, where it has one that is there.
-    if not detected.by_hand:
-        found["DJANGO_SETTINGS_MODULE"] = here.app.settings
+    found["DJANGO_SETTINGS_MODULE"] = detected.by_hand or here.app.settings
     return found
 
 
