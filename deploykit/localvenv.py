@@ -8,10 +8,12 @@ import subprocess
 import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from deploykit.agent import installing
-from deploykit.agent.deployment import Venv
+from deploykit.agent.deployment import Deployment, Venv
 from deploykit.agent.values import App
 from deploykit.errors import DeploykitError
 
@@ -54,41 +56,20 @@ class _Maker:
         }
 
     def with_uv(self, uv: str) -> None:
-        """As the agent does it on a host (agent/installing.py), without its caches and users."""
-        kind, python = self.want.kind, self.app.python
-
-        def call(
-            *words: str, stdin: str = "", quiet: bool = False, env: Mapping[str, str] | None = None, at: str = ""
-        ) -> str:
-            return self.run([uv, *words], stdin=stdin, env=env, folder=self.top / at)
-
-        def tool(packages: Sequence[str], *words: str, folder: str, env: Mapping[str, str]) -> str:
-            first, *others = packages
-            more = [word for each in others for word in ("--with", each)]
-            mine = {name: value for name, value in self.env.items() if "VIRTUAL_ENV" not in name and name[:2] != "UV"}
-            return call("tool", "run", "--quiet", "--from", first, *more, *words, env={**mine, **env}, at=folder)
-
-        seed = ("--seed",) if kind == "commands" else ()
-        call("venv", "--quiet", "--clear", *seed, "--python", python.version or sys.executable, str(self.venv))
-        locks = ""
-        # Of a deployment no more is asked than what the virtualenv is made from.
-        like = types.SimpleNamespace(venv=self.want)
-        if kind == "commands":
-            self.commands()
-        elif kind == "uv":
-            chosen = [] if "dev" in python.groups else ["--no-dev"]
-            chosen += [word for each in python.extras for word in ("--extra", each)]
-            chosen += [word for each in python.groups for word in ("--group", each)]
-            project = str((self.top / self.want.files[0]).parent)
-            call("sync", "--quiet", "--frozen", *chosen, "--no-install-project", "--project", project)
-        elif kind in _LOCKS:
-            maker = types.SimpleNamespace(tool=tool, top=self.top)
-            locks = installing.locked(like, maker)  # type: ignore[arg-type]
-        index = ["--index-url", python.index] if python.index else []
-        index += [word for each in python.extra_indexes for word in ("--extra-index-url", each)]
-        words = [*installing.asked(like), *(("-r", "-") if locks else ()), *_separate(python.packages)]  # type: ignore[arg-type]
-        if words:
-            call("pip", "install", "--quiet", "--python", self.python, *index, *words, stdin=locks)
+        """As on a host, by the same code."""
+        python = self.app.python
+        release = self.venv.parent / "release"  # the agent looks for the source in the folder of a release
+        release.mkdir(exist_ok=True)
+        (release / "code").unlink(missing_ok=True)
+        (release / "code").symlink_to(self.top)
+        want = replace(self.want, uv=uv, python=python.version or sys.executable, extra=python.packages)
+        like = types.SimpleNamespace(app=self.app.name, venv=want, folder=release, virtualenv=self.venv)
+        env = {**self.env, "UV_DEFAULT_INDEX": python.index} if python.index else self.env
+        if python.extra_indexes:
+            env = {**env, "UV_INDEX": " ".join(python.extra_indexes)}
+        shutil.rmtree(self.venv, ignore_errors=True)
+        deployment = cast(Deployment, like)  # no more is asked of it
+        installing.fill(deployment, _Uv(deployment, env, self))
 
     def with_pip(self) -> None:
         """Without uv: what pip can read by itself."""
@@ -158,6 +139,28 @@ class _Maker:
             said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-15:])
             raise DeploykitError("the virtualenv could not be made", f"[apps.{self.app.name}]", said)
         return done.stdout
+
+
+class _Uv(installing.Uv):
+    """uv as the developer, in the source as it lies."""
+
+    def __init__(self, deployment: Deployment, env: Mapping[str, str], maker: _Maker) -> None:
+        self._deployment, self._env, self._maker = deployment, dict(env), maker
+        self.top = maker.top
+
+    def shell(self, command: str) -> None:
+        self._run(["/bin/sh", "-ec", command])
+
+    def _run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: str = "",
+        quiet: bool = False,
+        folder: str = "",
+        env: Mapping[str, str] | None = None,
+    ) -> str:
+        return self._maker.run(argv, stdin=stdin, env=self._env if env is None else env, folder=self.top / folder)
 
 
 def _separate(requirements: Sequence[str]) -> list[str]:

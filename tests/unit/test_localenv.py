@@ -62,9 +62,7 @@ def test_the_names_of_a_host_with_values_of_this_machine(tmp_path: Path) -> None
 
 
 def test_secrets_are_made_or_asked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    more = (
-        '[apps.blog.env]\nTOKEN = { secret = "API" }\nMAIL = { env = "MAIL_KEY" }\nSAID = { command = "echo hi" }\n'
-    )
+    more = '[apps.blog.env]\nTOKEN = { secret = "API" }\nMAIL = { env = "MAIL_KEY" }\nSAID = { command = "echo hi" }\n'
     monkeypatch.delenv("MAIL_KEY", raising=False)
     with pytest.raises(DeploykitError) as caught:
         made(tmp_path, more)
