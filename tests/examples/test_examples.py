@@ -69,8 +69,8 @@ def run(command: list[str], folder: Path, seconds: int, **variables: str) -> str
     return done.stdout
 
 
-def test_there_are_three() -> None:
-    assert set(ROOTS) == {"links", "memories", "reader"}
+def test_there_are_four() -> None:
+    assert set(ROOTS) == {"links", "memories", "postcards", "reader"}
 
 
 @pytest.mark.parametrize("name", ROOTS)
@@ -80,10 +80,15 @@ def test_example(name: str, tmp_path: Path) -> None:
     manage = [str(virtualenv(EXAMPLES / name) / "bin" / "python"), "manage.py"]
     output = run([*manage, "test", "--noinput"], root, COMMAND_SECONDS)
     assert "\nOK" in output and "Ran 0 tests" not in output, output
+    key, hosts = "k%#$&\"' " * 8, f"{name}.example,www.{name}.example"
     production = {
-        "SECRET_KEY": "k%#$&\"' " * 8,
-        "ALLOWED_HOSTS": f"{name}.example,www.{name}.example",
+        "SECRET_KEY": key,
+        "ALLOWED_HOSTS": hosts,
         "DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3",
+        # What postcards calls these.
+        "DJANGO_SECRET_KEY": key,
+        "DJANGO_ALLOWED_HOSTS": hosts,
+        "SQLITE_PATH": f"{tmp_path}/db.sqlite3",
         "STATIC_ROOT": f"{tmp_path}/static",
         "USE_HTTPS": "1",
     }
@@ -100,5 +105,5 @@ def test_example(name: str, tmp_path: Path) -> None:
 def test_example_knows_nothing_of_deploykit(name: str) -> None:
     """The examples stand for other people's projects: nothing in them is made for this one."""
     for path in sorted((EXAMPLES / name).rglob("*")):
-        if path.is_file() and path.suffix in {".py", ".md", ".txt", ".toml", ".html", ".css", ".svg"}:
+        if path.is_file() and path.suffix in {".py", ".md", ".txt", ".toml", ".html", ".css", ".js", ".svg"}:
             assert "deploykit" not in path.read_text(encoding="utf-8").lower(), path

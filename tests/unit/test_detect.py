@@ -253,5 +253,5 @@ def test_the_examples(name: str) -> None:
     one = detect(Memory(texts))
     assert one.settings and one.wsgi and one.requirements and one.static_root
     assert one.database == ("sqlite" if name == "reader" else "postgres")
-    assert one.redis is (name == "links") and one.media is (name == "memories")
+    assert one.redis is (name != "reader") and one.media is (name == "memories")  # of memories it is the broker
     assert not [variable for variable, needed in one.env.items() if needed]

@@ -33,6 +33,7 @@ class Link(models.Model):
     title = models.CharField(max_length=140)
     url = models.URLField("address", max_length=500, unique=True, validators=[URLValidator(["http", "https"])])
     tags = models.ManyToManyField(Tag, related_name="links")
+    related = models.ManyToManyField("self", symmetrical=False, blank=True, editable=False)
     score = models.PositiveIntegerField(default=0, editable=False)
     submitted_at = models.DateTimeField(default=timezone.now)
 

@@ -6,8 +6,9 @@ from django.core.cache import cache
 from django.core.management import call_command
 from django.db import OperationalError
 from django.test import Client, TestCase, override_settings
+from django_q.models import Schedule
 
-from . import stats
+from . import stats, tasks
 from .models import Link, Tag, Vote
 
 
@@ -99,7 +100,7 @@ class ListTests(BoardTestCase):
         for number in range(20):
             self.link(f"{number}", f"https://example.org/{number}", tags=("a", "b"))
         self.client.get("/")
-        with self.assertNumQueries(3):  # count, links, tags; the statistics are cached
+        with self.assertNumQueries(4):  # count, links, tags, related; the statistics are cached
             self.client.get("/")
 
 
@@ -158,6 +159,36 @@ class StatsTests(BoardTestCase):
         self.assertEqual(stats.front_page_stats()["votes"], 1)
         self.client.post("/submit/", GOOD)
         self.assertEqual(stats.front_page_stats()["links"], 2)
+
+
+class TaskTests(BoardTestCase):
+    def test_what_belongs_together(self):
+        near = self.link("Databases explained", "https://a.example/", tags=("databases", "sql"))
+        far = self.link("Something else", "https://b.example/", tags=("sql",))
+        self.link("Another world", "https://c.example/", tags=("fun",))
+        self.client.post("/submit/", {**GOOD, "title": "Databases for all", "tags": "sql databases"})
+        link = Link.objects.get(url=GOOD["url"])
+        self.assertEqual(list(link.related.order_by("pk")), [near, far])
+        self.assertContains(self.client.get("/newest/"), "see also")
+        self.assertEqual(tasks.relate(99), 0)
+
+    def test_at_most_three(self):
+        for number in range(6):
+            self.link(f"{number}", f"https://example.org/{number}")
+        link = self.link(url="https://example.org/x")
+        self.assertEqual(tasks.relate(link.pk), 6)
+        self.assertEqual(link.related.count(), 3)
+
+    def test_counted_beforehand(self):
+        self.link()
+        self.assertEqual(tasks.count(), 1)
+        with self.assertNumQueries(0):
+            self.assertEqual(stats.front_page_stats()["links"], 1)
+
+    def test_the_schedule_stands_in_the_database_once(self):
+        call_command("migrate", verbosity=0)
+        schedule = Schedule.objects.get()
+        self.assertEqual((schedule.func, schedule.minutes), ("board.tasks.count", 1))
 
 
 class ApiTests(BoardTestCase):

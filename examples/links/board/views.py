@@ -12,6 +12,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 from django.views.generic import CreateView, ListView
+from django_q.tasks import async_task
 
 from . import stats
 from .forms import LinkForm
@@ -27,7 +28,7 @@ class LinkList(ListView):
     newest = False
 
     def get_queryset(self):
-        links = Link.objects.prefetch_related("tags")
+        links = Link.objects.prefetch_related("tags", "related")
         if "tag" in self.kwargs:
             links = links.filter(tags=get_object_or_404(Tag, name=self.kwargs["tag"]))
         return links.order_by("-submitted_at", "-pk") if self.newest else links
@@ -59,6 +60,7 @@ class SubmitView(CreateView):
             form.add_error("url", "Somebody has shared this already.")
             return self.form_invalid(form)
         stats.forget()
+        async_task("board.tasks.relate", self.object.pk)
         logger.info("submitted: %s", self.object.url)
         messages.success(self.request, "Thank you. It is on the list.")
         return answer
@@ -82,7 +84,7 @@ def vote(request, pk):
 
 @require_GET
 def api_links(request):
-    links = Link.objects.prefetch_related("tags")
+    links = Link.objects.prefetch_related("tags", "related")
     return JsonResponse(
         {
             "count": links.count(),
@@ -93,6 +95,7 @@ def api_links(request):
                     "url": link.url,
                     "score": link.score,
                     "tags": [tag.name for tag in link.tags.all()],
+                    "related": [other.pk for other in link.related.all()],
                     "submitted_at": link.submitted_at.isoformat(),
                 }
                 for link in links[:50]

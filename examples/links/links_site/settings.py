@@ -3,6 +3,7 @@ Settings of Links, read from the environment with django-environ.
 See https://django-environ.readthedocs.io/ for the forms DATABASE_URL and REDIS_URL can take.
 """
 
+import sys
 from pathlib import Path
 
 import environ
@@ -34,6 +35,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django.contrib.humanize",
+    "django_q",
 ]
 
 MIDDLEWARE = [
@@ -78,6 +80,18 @@ if REDIS_URL:
     }
 else:
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+
+# Tasks wait in the database for `manage.py qcluster`; on a laptop, and in tests, they are done at once.
+Q_CLUSTER = {
+    "name": "links",
+    "orm": "default",
+    "sync": env.bool("Q_SYNC", default=DEBUG or "test" in sys.argv),
+    "workers": 1,
+    "timeout": 60,
+    "retry": 120,
+    "max_attempts": 3,
+    "catch_up": False,
+}
 
 SESSION_COOKIE_AGE = 60 * 60 * 24 * 365  # a vote is remembered for as long as the session
 

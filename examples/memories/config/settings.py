@@ -96,6 +96,24 @@ MEDIA_ROOT = os.environ.get("MEDIA_ROOT") or BASE_DIR / "media"
 FILE_UPLOAD_PERMISSIONS = 0o644
 FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o755
 
+# Thumbnails are made by a worker. Without a broker they are made at once, in the request itself.
+CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL", "")
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_ALWAYS_EAGER = not CELERY_BROKER_URL
+CELERY_TASK_EAGER_PROPAGATES = True
+CELERY_TASK_IGNORE_RESULT = True
+# A task that is cut off is done again: every task here may be done twice without harm.
+CELERY_TASK_ACKS_LATE = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_TIMEZONE = TIME_ZONE
+CELERY_BEAT_SCHEDULE = {
+    "remember": {
+        "task": "photos.tasks.remember",
+        "schedule": float(os.environ.get("REMEMBER_SECONDS") or 3600),
+    },
+    "catch-up": {"task": "photos.tasks.catch_up", "schedule": 300.0},
+}
+
 # The proxy in front of the application ends TLS and says so in this header.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 USE_HTTPS = env_bool("USE_HTTPS")

@@ -13,4 +13,4 @@ class AlbumAdmin(admin.ModelAdmin):
 class PhotoAdmin(admin.ModelAdmin):
     list_display = ("title", "album", "uploaded_at")
     list_filter = ("album",)
-    readonly_fields = ("width", "height", "colour", "uploaded_at")
+    readonly_fields = ("width", "height", "colour", "thumbnail", "uploaded_at")

@@ -1,12 +1,12 @@
 import uuid
 from pathlib import PurePath
 
-from django.db import models
+from django.db import models, transaction
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.text import slugify
 
-from .images import preview
+from .images import measure, shrink
 
 
 class AlbumQuerySet(models.QuerySet):
@@ -43,19 +43,20 @@ class Album(models.Model):
 
 class PhotoQuerySet(models.QuerySet):
     def add(self, album, file, title=""):
-        """Store a picture and its thumbnail; the title comes from the file's name unless given."""
-        made = preview(file)
-        name = f"{timezone.now():%Y/%m}/{uuid.uuid4().hex}"
+        """Store a picture; its thumbnail follows. The title comes from the file's name unless given."""
+        from .tasks import make_thumbnail
+
+        width, height, ending = measure(file)
         photo = self.model(
             album=album,
             title=(title or title_from(file.name))[:120],
-            width=made.width,
-            height=made.height,
-            colour=made.colour,
+            width=width,
+            height=height,
         )
-        photo.image.save(f"{name}.{made.extension}", file, save=False)
-        photo.thumbnail.save(f"{name}.jpg", made.thumbnail, save=False)
+        photo.image.save(f"{timezone.now():%Y/%m}/{uuid.uuid4().hex}.{ending}", file, save=False)
         photo.save()
+        # `robust`: a broker that is down must not spoil the upload; what was missed is caught up with later.
+        transaction.on_commit(lambda: make_thumbnail.delay(photo.pk), robust=True)
         return photo
 
 
@@ -76,7 +77,7 @@ class Photo(models.Model):
     album = models.ForeignKey(Album, on_delete=models.CASCADE, related_name="photos")
     title = models.CharField(max_length=120)
     image = models.ImageField(upload_to=original_path)
-    thumbnail = models.ImageField(upload_to=thumbnail_path)
+    thumbnail = models.ImageField(upload_to=thumbnail_path, blank=True, help_text="Made by the worker.")
     width = models.PositiveIntegerField()
     height = models.PositiveIntegerField()
     colour = models.CharField(max_length=7, default="#808080", help_text="Shown until the picture is there.")
@@ -93,7 +94,31 @@ class Photo(models.Model):
     def get_absolute_url(self):
         return reverse("photo", args=[self.pk])
 
+    def make_thumbnail(self):
+        """Make the picture small, in place of what may be there already."""
+        before = self.thumbnail.name
+        with self.image.open("rb") as file:
+            self.colour, small = shrink(file)
+        folders = PurePath(self.image.name).parts[1:]
+        self.thumbnail.save(str(PurePath(*folders).with_suffix(".jpg")), small, save=False)
+        self.save(update_fields=["colour", "thumbnail"])
+        if before:
+            self.thumbnail.storage.delete(before)
+
     @property
     def ratio(self):
         """Width by height, as CSS wants to read it."""
         return f"{self.width / self.height:.4f}"
+
+
+class Moment(models.Model):
+    """A photo that was brought back to mind."""
+
+    photo = models.ForeignKey(Photo, on_delete=models.CASCADE)
+    chosen_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    class Meta:
+        ordering = ("-chosen_at", "-pk")
+
+    def __str__(self):
+        return f"{self.photo} at {self.chosen_at:%H:%M:%S}"

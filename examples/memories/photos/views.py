@@ -11,7 +11,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 
 from .forms import UploadForm
-from .models import Album, Photo
+from .models import Album, Moment, Photo
 
 logger = logging.getLogger(__name__)
 PHOTOS_PER_PAGE = 24
@@ -29,14 +29,21 @@ def home(request):
     page = Paginator(photos, PHOTOS_PER_PAGE).get_page(request.GET.get("page"))
     rest = list(page.object_list)
     hero = rest.pop(0) if rest and page.number == 1 else None  # the newest is shown large
-    return render(request, "photos/home.html", {"page": page, "albums": albums, "hero": hero, "rest": rest})
+    moment = Moment.objects.select_related("photo__album").first()
+    context = {"page": page, "albums": albums, "hero": hero, "rest": rest, "moment": moment}
+    return render(request, "photos/home.html", context | {"waiting": waiting([*covers.values(), *page])})
 
 
 @require_GET
 def album(request, slug):
     found = get_object_or_404(Album, slug=slug)
     page = Paginator(found.photos.all(), PHOTOS_PER_PAGE).get_page(request.GET.get("page"))
-    return render(request, "photos/album.html", {"album": found, "page": page})
+    return render(request, "photos/album.html", {"album": found, "page": page, "waiting": waiting(page)})
+
+
+def waiting(photos):
+    """Whether a thumbnail among these is still being made."""
+    return any(not photo.thumbnail for photo in photos)
 
 
 @require_GET
@@ -72,7 +79,8 @@ def upload(request):
 @require_GET
 def api_photos(request):
     latest = Photo.objects.select_related("album").first()
-    return JsonResponse({"count": Photo.objects.count(), "latest": latest and as_json(latest)})
+    counts = {"count": Photo.objects.count(), "waiting": Photo.objects.filter(thumbnail="").count()}
+    return JsonResponse({**counts, "latest": latest and as_json(latest)})
 
 
 def as_json(photo):
@@ -82,7 +90,7 @@ def as_json(photo):
         "album": photo.album.title,
         "page": photo.get_absolute_url(),
         "image": photo.image.url,
-        "thumbnail": photo.thumbnail.url,
+        "thumbnail": photo.thumbnail.url if photo.thumbnail else None,
         "width": photo.width,
         "height": photo.height,
         "uploaded_at": photo.uploaded_at.isoformat(),

@@ -7,6 +7,8 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import TestCase, override_settings
 from PIL import Image
 
+from photos.models import Photo
+
 
 def picture(name="beach_day.jpg", size=(1200, 800), colour="#cc8844", kind="JPEG", orientation=None):
     image = Image.new("RGB", size, colour)
@@ -26,3 +28,10 @@ class MediaTestCase(TestCase):
         settings = override_settings(MEDIA_ROOT=folder.name)
         settings.enable()
         self.addCleanup(settings.disable)
+
+    def add(self, album, file):
+        """A photo with its thumbnail, as it is once the transaction is over."""
+        with self.captureOnCommitCallbacks(execute=True):
+            photo = Photo.objects.add(album, file)
+        photo.refresh_from_db()
+        return photo

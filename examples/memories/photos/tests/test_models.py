@@ -2,7 +2,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from photos.models import Album, Photo, title_from
+from photos.models import Album, title_from
 
 from .pictures import MediaTestCase, picture
 
@@ -20,18 +20,18 @@ class AlbumTests(MediaTestCase):
 
 class PhotoTests(MediaTestCase):
     def test_thumbnail_is_made_and_small(self):
-        photo = Photo.objects.add(Album.objects.titled("A"), picture(size=(2400, 1600)))
+        photo = self.add(Album.objects.titled("A"), picture(size=(2400, 1600)))
         self.assertEqual((photo.width, photo.height, photo.ratio), (2400, 1600, "1.5000"))
         with Image.open(photo.thumbnail.path) as small:
             self.assertEqual((small.format, small.size), ("JPEG", (800, 533)))
         self.assertTrue(photo.colour.startswith("#c"))
 
     def test_camera_rotation_is_respected(self):
-        photo = Photo.objects.add(Album.objects.titled("A"), picture(size=(1200, 800), orientation=6))
+        photo = self.add(Album.objects.titled("A"), picture(size=(1200, 800), orientation=6))
         self.assertEqual((photo.width, photo.height), (800, 1200))
 
     def test_files_are_stored_under_our_own_names(self):
-        photo = Photo.objects.add(Album.objects.titled("A"), picture("evil.html", kind="PNG"))
+        photo = self.add(Album.objects.titled("A"), picture("evil.html", kind="PNG"))
         self.assertEqual(Path(photo.image.name).suffix, ".png")
         self.assertNotIn("evil", photo.image.name)
         self.assertTrue(Path(photo.image.path).is_relative_to(self.media))

@@ -11,6 +11,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from .models import Entry, Feed
+from .tasks import fetch_all
 
 logger = logging.getLogger(__name__)
 ENTRIES_PER_PAGE = 20
@@ -19,7 +20,9 @@ ENTRIES_PER_PAGE = 20
 def with_feeds(**context):
     """What every page with the list of feeds beside it needs."""
     feeds = Feed.objects.annotate(unread=Count("entries", filter=Q(entries__read_at=None))).order_by("title")
-    return {**context, "feeds": feeds, "unread_total": sum(feed.unread for feed in feeds)}
+    fetched_at = max((feed.fetched_at for feed in feeds if feed.fetched_at), default=None)
+    unread_total = sum(feed.unread for feed in feeds)
+    return {**context, "feeds": feeds, "fetched_at": fetched_at, "unread_total": unread_total}
 
 
 @require_GET
@@ -46,6 +49,13 @@ def toggle_read(request, pk):
     back = request.POST.get("next", "")
     safe = url_has_allowed_host_and_scheme(back, {request.get_host()}, require_https=request.is_secure())
     return redirect(back if safe else "entries")
+
+
+@require_POST
+def fetch_now(request):
+    """Asks for all feeds; they come when they come."""
+    fetch_all()
+    return redirect("entries")
 
 
 @never_cache

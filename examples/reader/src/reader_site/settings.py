@@ -28,6 +28,7 @@ APP_VERSION = os.environ.get("APP_VERSION", "dev")
 
 INSTALLED_APPS = [
     "feeds",
+    "huey.contrib.djhuey",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
 ]
@@ -69,6 +70,17 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         init_command="PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=5000;",
     )
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# Feeds are fetched by `manage.py run_huey`; its queue is a second SQLite file. Without one, at once.
+HUEY_PATH = os.environ.get("HUEY_PATH", "")
+HUEY = {
+    "huey_class": "huey.SqliteHuey",
+    "name": "reader",
+    "immediate": not HUEY_PATH,
+    "filename": HUEY_PATH or ":memory:",
+    "consumer": {"workers": 1, "flush_locks": True},
+}
+FETCH_MINUTES = int(os.environ.get("FETCH_MINUTES") or 15)
 
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"

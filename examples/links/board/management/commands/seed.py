@@ -3,6 +3,7 @@ from datetime import timedelta
 from django.core.management.base import BaseCommand
 from django.db import transaction
 from django.utils import timezone
+from django_q.tasks import async_task
 
 from board import stats
 from board.models import Link, Tag
@@ -86,7 +87,7 @@ class Command(BaseCommand):
 
     @transaction.atomic
     def handle(self, *args, **options):
-        added = 0
+        added = []
         for title, url, tags, votes, hours in LINKS:
             submitted_at = timezone.now() - timedelta(hours=hours)
             link, new = Link.objects.get_or_create(url=url, defaults={"title": title, "submitted_at": submitted_at})
@@ -95,6 +96,8 @@ class Command(BaseCommand):
             link.tags.set(Tag.objects.get_or_create(name=name)[0] for name in tags.split())
             for number in range(votes):
                 link.toggle_vote(f"seed-{number}")
-            added += 1
+            added.append(link.pk)
+        for pk in added:
+            async_task("board.tasks.relate", pk)
         transaction.on_commit(stats.forget)
-        self.stdout.write(self.style.SUCCESS(f"{added} links added, {Link.objects.count()} in all."))
+        self.stdout.write(self.style.SUCCESS(f"{len(added)} links added, {Link.objects.count()} in all."))
