@@ -13,7 +13,7 @@ from deploykit.agent.resources import Absent, Directory, File, Link, Package, Sh
 from deploykit.agent.values import App, Facts, Host
 from deploykit.recipes import locations, neighbours
 from deploykit.recipes.neighbours import Names
-from deploykit.recipes.passwords import Passwords
+from deploykit.recipes.passwords import NoPasswords, Passwords
 from deploykit.recipes.systems import system
 
 RELOAD = Action("reload nginx", (("systemctl", "reload-or-restart", "nginx.service"),), check=("nginx", "-t", "-q"))
@@ -60,14 +60,14 @@ def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
     yield Absent("/etc/nginx/sites-enabled/default", actions=(RELOAD,))
 
     for app in apps:
-        passwords = Passwords(path=f"/etc/deploykit/{app.name}.passwords", users=app.site.users, app=app.name)
+        passwords = f"/etc/deploykit/{app.name}.passwords"
         if app.site.users:
-            yield passwords
+            yield Passwords(path=passwords, users=app.site.users, app=app.name)
         # The project's own template for this app, or for all apps, or ours.
         names = (f"nginx/{app.name}.conf.j2", "nginx/site.conf.j2")
         yield from _site(app.name, render(names, app=app, **_words(app), **common), app.name)
         if not app.site.users:
-            yield passwords  # that they are gone: by now no site asks for them
+            yield NoPasswords(passwords)
     yield SharedService("nginx.service")
 
 

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 from deploykit.agent.envfile import plain
 from deploykit.agent.resource import Failed, HostSecret, Resource, Secret, State
-from deploykit.agent.resources import disk
+from deploykit.agent.resources import Absent, disk
 
 _DIGEST = 20  # bytes of SHA-1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Passwords(Resource):
-    """`users` are (name, password) pairs. Root writes, nginx reads, nobody else. Without users there is no file.
+    """`users` are (name, password) pairs. Root writes, nginx reads, nobody else.
 
     The scheme is {SSHA}, the salted one of those that nginx knows everywhere
     (https://nginx.org/en/docs/http/ngx_http_auth_basic_module.html): crypt(3) is not in Python's library from 3.13 on,
@@ -31,15 +31,13 @@ class Passwords(Resource):
     """
 
     path: str
-    users: tuple[tuple[str, Secret | HostSecret], ...] = ()
+    users: tuple[tuple[str, Secret | HostSecret], ...]
 
     @property
     def key(self) -> str:
         return f"passwords {self.path}"
 
     def wanted(self) -> State:
-        if not self.users:
-            return {"users": ()}
         return {
             "users": tuple(name for name, _ in self.users),
             "owner": "root",
@@ -52,7 +50,7 @@ class Passwords(Resource):
         try:
             found = os.lstat(self.path)
         except (FileNotFoundError, NotADirectoryError):
-            return None if self.users else {"users": ()}
+            return None
         hashes = self._hashes() if stat.S_ISREG(found.st_mode) else {}
         state: State = {
             "users": tuple(hashes),
@@ -60,17 +58,12 @@ class Passwords(Resource):
             "group": disk.group(found.st_gid),
             "mode": disk.permissions(found),
         }
-        if not self.users:
-            state["users"] = tuple(hashes) or ("a file without users",)
         for name, value in self.users:
             password = self._password(name, value)
             state[f"password of {name}"] = Secret(password if fits(password, hashes.get(name, "")) else "")
         return state
 
     def change(self, observed: State | None) -> None:
-        if not self.users:
-            disk.unlink(self.path)
-            return
         kept = self._hashes()
         lines = []
         for name, value in self.users:
@@ -98,6 +91,19 @@ class Passwords(Resource):
                 todo=f"give one: basic_auth.{name} in [apps.{self.app}.nginx]",
             )
         return password
+
+
+@dataclass(frozen=True)
+class NoPasswords(Absent):
+    """Nobody is asked any more.
+
+    It has the key of `Passwords`, whose file would else be removed before anything is changed: nginx would turn
+    everybody away (403) until it has the new site.
+    """
+
+    @property
+    def key(self) -> str:
+        return f"passwords {self.path}"
 
 
 def hashed(password: str, salt: bytes) -> str:

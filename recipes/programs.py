@@ -28,7 +28,7 @@ def programs(app: App) -> tuple[Program, ...]:
             process.steady,
             process.stop,
             process.name if process.web else "",
-            process.paths,
+            (*process.paths, *(each.url for each in app.site.locations if each.process == process.name)),
         )
         for process, number in _numbers(app)
     )

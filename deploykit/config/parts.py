@@ -316,7 +316,9 @@ class LocationTable:
     process: str = key("The web process that answers: a name of [apps.NAME.processes] with paths.", "a name", "")
     max_body: int | str = key("As in [apps.NAME.web].", 'MiB, or text such as "1g"', 0, ge=0, le=1048576)
     timeout: int = key("Seconds to wait for the app; 0: as for all.", "a number of seconds", 0, ge=0, le=86400)
-    headers: Mapping[str, str] = key("Headers of the answers.", "names and values", {})
+    headers: Mapping[str, str] = key(
+        "Headers of the answers, beside those of the site; one without a value is not sent.", "names and values", {}
+    )
     snippet: str = key("Text of nginx's own for this location.", "nginx's directives", "")
 
 
@@ -326,7 +328,10 @@ class NginxTable:
 
     locations: Mapping[str, LocationTable] = key("What happens at some paths.", "tables by URL path", {})
     headers: Mapping[str, str] = key(
-        "Headers of every answer.", "names and values", {}, example='{ X-Frame-Options = "DENY" }'
+        "Headers of every answer; they replace those of the app. One without a value is not sent.",
+        "names and values",
+        {},
+        example='{ X-Frame-Options = "DENY" }',
     )
     redirects: Mapping[str, str] = key(
         "Paths that lead elsewhere (301): a path, or a path and all below it when both end with /.",
@@ -341,8 +346,8 @@ class NginxTable:
         example='{ anna = { env = "ANNA_PASSWORD" } }',
     )
     proxies: tuple[str, ...] = key(
-        "Addresses of proxies in front of this machine, whose X-Forwarded-For and -Proto are believed.",
-        'a list such as ["10.0.0.0/8"]',
+        "Addresses of proxies in front of this machine, whose X-Forwarded-For, -Proto, -Host and -Port are believed.",
+        'a list such as ["10.0.0.0/8"]; "unix:" is one that comes by a socket',
         (),
         example='["203.0.113.10"]',
     )

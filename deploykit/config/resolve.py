@@ -77,6 +77,10 @@ class _Fetch:
         users = {
             name: self.value(value, f"apps.{app.name}.nginx.basic_auth", name) for name, value in app.users.items()
         }
+        for name, value in app.users.items():
+            if isinstance(value, FromEnv) and self.environ.get(value.env) == "":
+                where = f"apps.{app.name}.nginx.basic_auth"
+                self.problem(where, name, f"{value.env} is empty: anybody could guess such a password", "a long one")
         return replace(app, env=env, database=database, users=users)
 
     def value(self, value: Wanted, table: str, key: str) -> Wanted:

@@ -85,12 +85,8 @@ def app(reader: Reader, name: str, table: models.AppTable, way: Way, folder: Pat
     checked.files()
     checked.processes()
     static, media = checked.served("static"), checked.served("media")
-    if isinstance(static, str) and isinstance(media, str) and (static.startswith(media) or media.startswith(static)):
-        reader.add(
-            (*way, "media"),
-            f"{shown(media)} and static's {shown(static)} overlap",
-            "two URLs apart from each other",
-        )
+    if isinstance(static, str) and static == media:
+        reader.add((*way, "media"), f"{shown(static)} is static's already", "a URL of its own")
     database = checked.database(name)
     stores = services.services(reader, table, way)
     redis = services.redis(table)
