@@ -233,7 +233,7 @@ def test_the_same_domain_on_different_hosts() -> None:
         ('static = "/a/../b/"\n', "static"),
         ('media = "/m;x/"\n', "media"),
         ('media = "http://cdn/"\n', "media"),
-        ('static = "/s/"\nmedia = "/s/m/"\n', "media"),
+        ('static = "/s/"\nmedia = "/s/"\n', "media"),
         ('health = "healthz"\n', "health"),
         ('health = "/a b"\n', "health"),
         ("keep = 1\n", "keep"),

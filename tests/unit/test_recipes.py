@@ -16,6 +16,7 @@ from deploykit.agent.resources import Absent, DataDirectory, Directory, File, Li
 from deploykit.agent.values import App, Code, Database, Facts, Host, Python, Redis, Tls, Web
 from deploykit.recipes import ORDER
 from deploykit.recipes.base import supported
+from deploykit.recipes.passwords import NoPasswords
 from deploykit.recipes.postgres import written
 from deploykit.recipes.python import Interpreter
 from deploykit.recipes.systems import SYSTEMS
@@ -137,7 +138,7 @@ def test_the_resources_of_an_app_carry_its_name() -> None:
     alone, both = made(READER), made(READER, MEMORIES)
     for key in both.keys() - alone.keys():
         resource = both[key]
-        shared = isinstance(resource, Package) or "redis-server.service" in key or "postgres" in key
+        shared = isinstance(resource, Package | NoPasswords) or "redis-server.service" in key or "postgres" in key
         assert resource.app == "memories" or (shared and resource.app == ""), key
 
 
