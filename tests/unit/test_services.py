@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deploykit.agent.resource import HostSecret, Joined, Resource, decode, encode
+from deploykit.agent.resource import Failed, HostSecret, Joined, Resource, decode, encode
 from deploykit.agent.resources import DataDirectory, File, Package, Service
 from deploykit.agent.values import App, Code, Database, Facts, Host, Redis, Value
 from deploykit.agent.values import Service as Store
@@ -17,7 +17,7 @@ from deploykit.config import loads
 from deploykit.config.project import Project
 from deploykit.config.references import SERVICES, known
 from deploykit.errors import ConfigError, Problem
-from deploykit.recipes import ORDER, memcached
+from deploykit.recipes import ORDER, memcached, rabbitmq
 from deploykit.recipes.app import environment, references
 from deploykit.recipes.postgres import Extension, Setting
 from deploykit.recipes.sizing import sizes
@@ -294,3 +294,19 @@ def test_a_reference_needs_its_part() -> None:
 def test_the_short_forms() -> None:
     (blog,) = read(table('cache = "memcached"\nbroker = "redis"\n')).apps
     assert blog.services == (Store("cache", "memcached"), Store("broker", "redis", persistent=True))
+
+
+def test_another_rabbitmq_with_data_is_told_of_before_anything_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rabbitmq, "_MNESIA", str(tmp_path))
+    (node,) = [each for each in made(BLOG).values() if isinstance(each, rabbitmq.Alone)]
+    for name in ("rabbit@localhost-plugins-expand", "rabbit@localhost"):
+        assert node.observe() == node.wanted()
+        (tmp_path / name).mkdir()
+    (tmp_path / "rabbit@web1").mkdir()
+    assert node.observe() == node.wanted(), "ours is there, too"
+    (tmp_path / "rabbit@localhost").rmdir()
+    with pytest.raises(Failed) as caught:
+        node.observe()
+    assert "rabbit@web1" in caught.value.what and "apt-get purge" in caught.value.todo
