@@ -247,6 +247,13 @@ def test_nginx_may_read_what_it_serves_and_nothing_else(host: Host) -> None:
         "sh", "-c", f"umask 027; mkdir -p {live}/code/uploads/2/3; echo new > {live}/code/uploads/2/3/a", user="tiny"
     )
     assert host.said("cat", "/srv/tiny/persist/uploads/2/3/a", user="www-data") == "new"
+    for path, text in {
+        "/front/main.js": "console.log(1)",
+        "/uploads/2/3/a": "new",
+        "/uploads/readme.txt": "of git",
+    }.items():
+        answer = host.curl(TINY, path)
+        assert (answer.status, answer.text.strip()) == (200, text), answer
 
 
 def test_what_persists_outlives_a_release_and_git_does_not_overwrite_it(site: Project, host: Host) -> None:
@@ -319,7 +326,7 @@ def test_a_failing_hook_leaves_the_live_release_serving(site: Project, host: Hos
     ran = site.fab("deploy")
     assert ran.status == 1 and "the folder front/build, which nginx is to serve, is not there" in ran.stderr, ran.text
     site.edit("deploykit.toml", '"front/build"', '"front/dist"')
-    site.settled()
+    site.deploy()  # nginx alone
     site.edit("deploykit.toml", "media = false", "media = true")
     site.edit("templates/tiny/local.py.j2", "/sent", "/uploads/sent")
     ran = site.fab("deploy")
