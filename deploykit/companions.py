@@ -26,6 +26,7 @@ class Companions:
     huey: bool = False
     huey_periodic: bool = False
     rq: tuple[str, ...] = ()  # queues of Django-RQ
+    rq_scheduler: bool = False  # rq-scheduler, a program of its own
     qcluster: bool = False  # Django-Q or Django-Q2
     channels: bool = False
     node: str | None = None  # the folder of a package.json with a build script; "" is the top
@@ -94,6 +95,7 @@ class _Search:
             huey=huey,
             huey_periodic=huey and any(_PERIODIC.search(text) for text in self.sources.values()),
             rq=rq,
+            rq_scheduler=bool(rq) and "rq-scheduler" in self.packages,
             qcluster=self._installed("django_q"),
             channels=self._installed("channels") or self._installed("daphne"),
             node=node,
@@ -286,6 +288,8 @@ def commands(beside: Companions) -> dict[str, dict[str, object]]:
             found["huey"]["once"] = True  # its consumer is the scheduler, too
     if beside.rq:
         found["rq"] = {"command": f"python manage.py rqworker {' '.join(beside.rq)}"}
+    if beside.rq_scheduler:
+        found["scheduler"] = {"command": "python manage.py rqscheduler", "once": True}
     if beside.qcluster:
         found["qcluster"] = {"command": "python manage.py qcluster"}
     return found

@@ -118,6 +118,8 @@ def test_rq_has_its_queues_and_django_q_its_cluster() -> None:
     values, _, _ = written(source)
     assert values["processes"] == {"rq": {"command": "python manage.py rqworker default high"}}
     assert values["broker"] == "redis"
+    values, _, _ = written(tree('INSTALLED_APPS = ["django_rq"]\n', "django-rq\nrq-scheduler\n"))
+    assert values["processes"]["scheduler"] == {"command": "python manage.py rqscheduler", "once": True}
     values, _, _ = written(tree('INSTALLED_APPS = ["django_q"]\nQ_CLUSTER = {"orm": "default"}\n', "django-q2\n"))
     assert values["processes"] == {"qcluster": {"command": "python manage.py qcluster"}} and "broker" not in values
     values, _, _ = written(tree('INSTALLED_APPS = ["django_q"]\nQ_CLUSTER = {"redis": {"port": 1}}\n', "django-q2\n"))
