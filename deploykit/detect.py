@@ -58,6 +58,7 @@ class Detected:
     health: str = ""  # "/healthz/"
     env: Mapping[str, bool] = field(default_factory=dict)  # variables the settings read -> whether they must be set
     truths: Mapping[str, str] = field(default_factory=dict)  # some of them -> the text that they are compared with
+    debug: Mapping[str, str] = field(default_factory=dict)  # DEBUG and the like, on by default -> what turns it off
     perhaps: tuple[str, ...] = ()  # those that must be set only if something else is so
     by_hand: str = ""  # the settings that manage.py itself names, when they are there
 
@@ -165,6 +166,7 @@ def detect(tree: Tree, root: str | None = None, settings: str | None = None, nam
         whitenoise="whitenoise" in packages or any(text.startswith("whitenoise.") for text in texts),
         health=_health(_literal(chain, "ROOT_URLCONF") or f"{package}.urls", root, files, module),
         env=dict(sorted(env.items())),
+        debug=_debug(chain, env),
         perhaps=tuple(sorted({name for each in chain for name in each.perhaps})),
         truths={name: text for each in reversed(chain) for name, text in each.truths.items()},
         by_hand=by_hand if by_hand and syntax.path_of(by_hand, root, files.__contains__) else "",
@@ -195,6 +197,20 @@ def _settings(root: str, files: set[str], module: Parsed) -> str:
     head, _, tail = found.rpartition(".")
     if head and tail in _UNFIT:
         found = next((f"{head}.{live}" for live in _LIVE if exists(f"{head}.{live}")), found)
+    return found
+
+
+def _debug(chain: Sequence[syntax.Module], env: Mapping[str, bool]) -> dict[str, str]:
+    """Switches by the name of DEBUG that are on when nobody sets them, and the text that turns each off.
+
+    An empty text is the only false one to `os.environ.get("DEBUG", True)`, and false to all that parse a default bool.
+    """
+    defaults = {name: value for each in reversed(chain) for name, value in each.defaults.items()}
+    found = {}
+    for name in env:
+        value = defaults.get(name)
+        if re.fullmatch(r"([A-Z0-9]+_)?DEBUG", name) and str(value).lower() in ("1", "true", "yes", "on", "y", "t"):
+            found[name] = "" if value is True else "0" if str(value) == "1" else "False"
     return found
 
 

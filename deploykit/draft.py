@@ -29,6 +29,7 @@ _GIVEN = frozenset(
     ]
 )
 
+_ENGINE = "django.db.backends.postgresql"
 _DATABASE = "(DJANGO_|APP_|DEFAULT_)?(DB|DATABASE|POSTGRES|POSTGRESQL|SQL|RDS)"
 #: Names by which settings commonly ask for what deploykit knows -> the value that answers them.
 _ANSWERS: tuple[tuple[str, Any], ...] = (
@@ -37,6 +38,7 @@ _ANSWERS: tuple[tuple[str, Any], ...] = (
     (f"{_DATABASE}_(DB|NAME|DATABASE)(_NAME)?", "${database.name}"),
     (f"{_DATABASE}_USER(NAME)?", "${database.user}"),
     (f"{_DATABASE}_PASS(WORD)?", ""),
+    (f"{_DATABASE}_(ENGINE|BACKEND)", _ENGINE),
     (r"DJANGO_SECRET_KEY|DJANGO_SECRET|APP_SECRET_KEY", {"secret": "SECRET_KEY"}),
     (r"DJANGO_ALLOWED_HOSTS", "${app.domains}"),
     (r"(DJANGO_)?STATIC_(ROOT|DIR)", "${static.root}"),
@@ -177,13 +179,19 @@ class _Drawing:
             given |= {"BROKER_URL", "CELERY_BROKER_URL"}
         if "cache" in self.values:
             given.add("CACHE_URL")
+        for variable, off in self.detected.debug.items():
+            self.env[variable] = off
+            self.comments[f"env.{variable}"] = "on unless told"
         for variable, needed in self.detected.env.items():
             if variable in given or variable in self.env:
                 continue
             answer = next(
                 (value for pattern, value in (*self.answers, *_ANSWERS) if re.fullmatch(pattern, variable)), None
             )
-            if isinstance(answer, str) and answer.startswith("${database.") and self.values.get("database") == "sqlite":
+            if answer == _ENGINE and self.beside.geo:
+                answer = "django.contrib.gis.db.backends.postgis"
+            of_database = isinstance(answer, str) and answer.startswith(("${database.", "django."))
+            if of_database and self.values.get("database") == "sqlite":
                 answer = None
             if isinstance(answer, str) and answer.endswith(".*}"):
                 parts = ("VHOST", "HOST", "PORT", "USER", "PASSWORD")

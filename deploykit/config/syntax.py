@@ -19,6 +19,7 @@ class Module:
     literals: dict[str, object] = field(default_factory=dict)  # name -> last literal assigned (None: no literal)
     assigned: set[str] = field(default_factory=set)
     env: dict[str, bool] = field(default_factory=dict)  # variable -> whether it is needed
+    defaults: dict[str, object] = field(default_factory=dict)  # variable -> the literal that stands for it
     perhaps: set[str] = field(default_factory=set)  # variables that are read only under a condition, or by a function
     truths: dict[str, str] = field(default_factory=dict)  # variable -> the text it is compared with
     texts: list[str] = field(default_factory=list)
@@ -80,6 +81,8 @@ def _note(found: Module, node: ast.AST, guarded: set[str]) -> None:
         if isinstance(node.func, ast.Attribute | ast.Name) and _last(node.func) == "Env":  # django-environ's scheme
             for each in node.keywords:
                 _needs(found, each.arg or "", False)
+                if isinstance(each.value, ast.Tuple) and isinstance(each.value.elts[-1], ast.Constant):
+                    found.defaults.setdefault(each.arg or "", each.value.elts[-1].value)
                 guarded |= {each.arg or ""} if isinstance(each.value, ast.Tuple) else set()
 
 
@@ -132,6 +135,10 @@ def _call(found: Module, node: ast.Call) -> None:
     function = node.func
     first = _text(node.args[0]) if node.args else ""
     default = len(node.args) > 1 or any(each.arg == "default" for each in node.keywords)
+    stands = next((each.value for each in node.keywords if each.arg == "default"), None)
+    stands = stands or (node.args[1] if len(node.args) > 1 else None)
+    if _VARIABLE.fullmatch(first) and isinstance(stands, ast.Constant):
+        found.defaults.setdefault(first, stands.value)
     if isinstance(function, ast.Attribute):
         if _is_environ(function.value):
             if function.attr == "setdefault" and first == "DJANGO_SETTINGS_MODULE" and len(node.args) > 1:

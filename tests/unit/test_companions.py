@@ -182,6 +182,36 @@ def test_what_cannot_be_known_is_asked() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("reading", "off"),
+    [
+        ('os.environ.get("DEBUG", "True") == "True"', "False"),
+        ('os.environ.get("DEBUG", True)', ""),
+        ('int(os.getenv("DEBUG", "1"))', "0"),
+        ('env.bool("DEBUG", default=True)', ""),
+        ('env("DEBUG") if environ.Env(DEBUG=(bool, True)) else 0', ""),
+        ('os.environ.get("DEBUG", "False") == "True"', None),
+        ('env.bool("DEBUG", False)', None),
+    ],
+)
+def test_debug_that_is_on_unless_told(reading: str, off: str | None) -> None:
+    values, _, _ = written(tree(f"import os, environ\nenv = environ.Env()\nDEBUG = {reading}\n"))
+    assert values.get("env", {}).get("DEBUG") == off
+
+
+def test_an_engine_by_name() -> None:
+    settings = (
+        'import os\nDATABASES = {"default": {"ENGINE": os.environ.get("SQL_ENGINE", "django.db.backends.sqlite3"),\n'
+        '    "NAME": os.environ.get("SQL_DATABASE", "db.sqlite3"), "USER": os.environ.get("SQL_USER", "user")}}\n'
+    )
+    values, _, _ = written(tree(settings, "psycopg2-binary\n"))
+    assert values["env"] == {
+        "SQL_ENGINE": "django.db.backends.postgresql", "SQL_DATABASE": "${database.name}",
+        "SQL_USER": "${database.user}",
+    }  # fmt: skip
+    assert "env" not in written(tree(settings))[0], "without a driver it is SQLite"
+
+
 def test_a_host_and_a_port_want_a_port() -> None:
     settings = 'import os\nHOST, PORT = os.environ["REDIS_HOST"], os.environ.get("REDIS_PORT")\n'
     values, _, project = written(tree(settings, "redis\n"))

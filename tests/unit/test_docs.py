@@ -42,7 +42,9 @@ def words(page: Path) -> Iterator[list[str]]:
     for line in lines:
         found = re.match(r"(?:\$ |.*\| )?((?:fab|deploykit) [a-z-].*)", line)
         if found and "..." not in found[1]:
-            yield shlex.split(found[1].partition("  #")[0].partition(" > ")[0].replace("[", "").replace("]", ""), comments=True)
+            yield shlex.split(
+                found[1].partition("  #")[0].partition(" > ")[0].replace("[", "").replace("]", ""), comments=True
+            )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
