@@ -270,7 +270,7 @@ def test_a_sudoer_with_a_password(site: Project, host: Host) -> None:
     assert ran.status == 1 and "a password is needed" in ran.stderr, ran.text
     with typed(site, "logs", *there, "--lines", "5") as fab:
         fab.answers("sudo password of asker", "asker")
-        assert fab.ends() == 0 and "gunicorn" in fab.said, fab.said
+        assert fab.ends() == 0 and "Booting worker" in fab.said, fab.said
 
 
 # -- logs ----------------------------------------------------------------------------------------------------------
