@@ -230,7 +230,11 @@ def environment(app: App, release: str, slot: str, venv: str) -> dict[str, Value
         # So that psql, pg_dump and a driver that is told nothing find the database, too.
         found |= {"PGHOST": names["database.host"], "PGUSER": app.user, "PGDATABASE": app.database.name}
     found |= services.environment(app, names)
+    # What the host invents may go by a name of the project's, too: DJANGO_SECRET_KEY = { secret = "SECRET_KEY" }.
+    invented = {each.name: each for name, each in found.items() if isinstance(each, HostSecret) and name not in app.env}
     for name, value in app.env.items():
+        if isinstance(value, HostSecret):
+            value = invented.get(value.name, value)
         found[name] = replaced(value, names) if isinstance(value, str) else value
     if files.on_pythonpath(app):
         theirs = found.get("PYTHONPATH", "")

@@ -29,6 +29,33 @@ LINKS = "links.example"
 READER = "reader.example"
 TITLES = {MEMORIES: "<title>Memories</title>", LINKS: "<title>Links</title>", READER: "<title>Reader</title>"}
 
+#: Three apps that are enough for most tests; those of deploykit.toml in the repository have workers, too.
+THREE = """\
+HOST
+
+[apps.memories]
+source = "examples/memories"
+domains = ["memories.example"]
+redirects = ["www.memories.example"]
+health = "/healthz"
+
+[apps.memories.web]
+max_body = "50m"
+
+[apps.links]
+source = "examples/links"
+domains = ["links.example"]
+redis = true
+health = "/healthz"
+
+[apps.reader]
+source = "examples/reader"
+domains = ["reader.example"]
+database = "sqlite"
+static = false # WhiteNoise serves them
+health = "/healthz"
+"""
+
 
 @contextlib.contextmanager
 def standing(suffix: str, image: Image) -> Iterator[Host]:
@@ -189,9 +216,15 @@ class Project:
         for name in names:
             shutil.copytree(REPOSITORY / "examples" / name, self.folder / "examples" / name, ignore=rubbish)
 
-    def demo(self, change: Callable[[str], str] = str) -> Project:
-        """The repository's own deploykit.toml and its three apps."""
+    def three(self, change: Callable[[str], str] = str) -> Project:
+        """Three of the repository's examples, without their workers."""
         self.example("memories", "links", "reader")
+        self.write(change(THREE.replace("HOST\n", self.host.table)))
+        return self
+
+    def demo(self, change: Callable[[str], str] = str) -> Project:
+        """The repository's own deploykit.toml and its four apps."""
+        self.example("memories", "links", "reader", "postcards")
         text = (REPOSITORY / "deploykit.toml").read_text()
         assert "[hosts.sandbox]" in text
         self.write(change(text.replace("[hosts.sandbox]\n", self.host.table)))

@@ -28,7 +28,7 @@ SLOW = {"/srv/memories/venvs", "/srv/links/venvs", "/srv/memories/home", "/srv/l
 @pytest.fixture(scope="module")
 def site(prepared: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     with standing("drift", WARM) as host:
-        project = Project(tmp_path_factory.mktemp("drift"), host).demo()
+        project = Project(tmp_path_factory.mktemp("drift"), host).three()
         project.deploy()
         yield project
 

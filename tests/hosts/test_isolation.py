@@ -66,7 +66,7 @@ def site(prepared: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     table = "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in own.items())
     with standing("wall", WARM) as host:
         project = Project(tmp_path_factory.mktemp("wall"), host)
-        project.demo(lambda text: f"{text}\n[apps.links.env]\n{table}")
+        project.three(lambda text: f"{text}\n[apps.links.env]\n{table}")
         project.deploy()
         host.sh("runuser -u memories -- sh -c 'mkdir -p /srv/memories/media/x; echo x > /srv/memories/media/x/p.txt'")
         for app in APPS:

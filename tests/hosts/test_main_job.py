@@ -1,4 +1,4 @@
-"""The main job: a bare host and the repository's own deploykit.toml become three sites, by one command."""
+"""The main job: a bare host and one deploykit.toml become three sites, by one command."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WITH_ENV = "/usr/local/lib/deploykit/with-env"
 def site(prepared: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """A pristine host after its first deploy; the tests that change it are the last ones."""
     with standing("main", BASE) as host:
-        project = Project(tmp_path_factory.mktemp("main"), host).demo()
+        project = Project(tmp_path_factory.mktemp("main"), host).three()
         project.first = project.fab("deploy")
         yield project
 

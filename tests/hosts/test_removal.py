@@ -15,7 +15,7 @@ from .site import LINKS, MEMORIES, Host, Project, standing
 def site(prepared: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """Two apps with a row each, a file in each data folder, and a picture."""
     with standing("gone", WARM) as host:
-        project = Project(tmp_path_factory.mktemp("gone"), host).demo()
+        project = Project(tmp_path_factory.mktemp("gone"), host).three()
         project.write(without(project.toml.read_text(), "reader"))
         project.deploy()
         host.psql(

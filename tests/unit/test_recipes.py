@@ -11,10 +11,11 @@ from pathlib import Path
 import jinja2
 import pytest
 
-from deploykit.agent.resource import Resource, decode, encode
+from deploykit.agent.resource import HostSecret, Resource, decode, encode
 from deploykit.agent.resources import Absent, DataDirectory, Directory, File, Link, Package, Service, User
 from deploykit.agent.values import App, Code, Database, Facts, Host, Python, Redis, Tls, Web
 from deploykit.recipes import ORDER
+from deploykit.recipes.app import environment
 from deploykit.recipes.base import supported
 from deploykit.recipes.passwords import NoPasswords
 from deploykit.recipes.postgres import written
@@ -165,6 +166,16 @@ def test_names_with_a_dash() -> None:
     found = made(app)
     assert found["postgres database my_links"].wanted()["owner"] == "my-links"
     assert "postgres role my-links" in found
+
+
+def test_what_the_host_invents_may_have_another_name() -> None:
+    given = replace(READER, env={"DJANGO_SECRET_KEY": HostSecret("SECRET_KEY"), "STRIPE": HostSecret("STRIPE")})
+    found = environment(given, "r", "a", "/v")
+    assert found["DJANGO_SECRET_KEY"] == found["SECRET_KEY"] == HostSecret("SECRET_KEY", make=50)
+    assert found["STRIPE"] == HostSecret("STRIPE")
+    both = {name: HostSecret("SECRET_KEY") for name in ("SECRET_KEY", "DJANGO_SECRET_KEY")}
+    asked = environment(replace(READER, env=both), "r", "a", "/v")  # then a person gives it
+    assert asked["DJANGO_SECRET_KEY"] == asked["SECRET_KEY"] == HostSecret("SECRET_KEY")
 
 
 def test_only_local_databases_are_made() -> None:
