@@ -29,6 +29,7 @@ _GIVEN = frozenset(
     ]
 )
 
+_SQLITE = r"(\w+_)?(SQLITE|DB|DATABASE)_(PATH|FILE|FILENAME)|(\w+_)?SQLITE_(DB|DATABASE|NAME|URL)"
 _ENGINE = "django.db.backends.postgresql"
 _DATABASE = "(DJANGO_|APP_|DEFAULT_)?(DB|DATABASE|POSTGRES|POSTGRESQL|SQL|RDS)"
 #: Names by which settings commonly ask for what deploykit knows -> the value that answers them.
@@ -40,7 +41,8 @@ _ANSWERS: tuple[tuple[str, Any], ...] = (
     (f"{_DATABASE}_PASS(WORD)?", ""),
     (f"{_DATABASE}_(ENGINE|BACKEND)", _ENGINE),
     (r"DJANGO_SECRET_KEY|DJANGO_SECRET|APP_SECRET_KEY", {"secret": "SECRET_KEY"}),
-    (r"DJANGO_ALLOWED_HOSTS", "${app.domains}"),
+    (r"(\w+_)?ALLOWED_HOSTS?", "${app.domains}"),
+    (r"(\w+_)?HUEY_(\w+_)?(PATH|FILE|FILENAME|DB)", "${data.dir}/huey.sqlite3"),
     (r"(DJANGO_)?STATIC_(ROOT|DIR)", "${static.root}"),
     (r"(DJANGO_)?MEDIA_(ROOT|DIR)", "${media.root}"),
     (r"(DJANGO_)?DATABASE_URL|DB_URL", "${database.url}"),
@@ -57,7 +59,7 @@ def app_table(
 
 class _Drawing:
     def __init__(self, name: str, source: str, domains: Sequence[str], detected: Detected, beside: Companions) -> None:
-        self.name, self.detected, self.beside = name, detected, beside
+        self.name, self.domains, self.detected, self.beside = name, domains, detected, beside
         self.values: dict[str, Any] = {"source": source, "domains": list(domains)}
         self.comments: dict[str, str] = {}
         self.questions: list[str] = []
@@ -129,7 +131,7 @@ class _Drawing:
         one = beside.broker == "redis" and (cache or parted) and not any("BROKER" in each for each in read)
         if beside.cache == "memcached":
             self.say("cache", "memcached", "the settings have Memcached as a cache")
-            self.answers.append((r"(\w+_)?MEMCACHED?_(LOCATION|URL|SERVERS?|HOSTS?)", "${cache.location}"))
+            self.answers.append((r"(\w+_)?MEMCACHED?(_(LOCATION|URL|SERVERS?|HOSTS?|ADDRESS))?", "${cache.location}"))
         if one and (shared or parted):
             # One name for cache and broker: one Redis for both, which keeps what it is given, by a URL that all read.
             self.values["services"] = {"broker": {"kind": "redis", "persistent": True, "port": port}}
@@ -191,8 +193,11 @@ class _Drawing:
             if answer == _ENGINE and self.beside.geo:
                 answer = "django.contrib.gis.db.backends.postgis"
             of_database = isinstance(answer, str) and answer.startswith(("${database.", "django."))
-            if of_database and self.values.get("database") == "sqlite":
-                answer = None
+            if self.values.get("database") == "sqlite":
+                file = re.fullmatch(_SQLITE, variable)
+                answer = "${database.name}" if file else None if of_database else answer
+            if re.fullmatch(r"\w+_CSRF_TRUSTED_ORIGINS", variable):
+                answer = ",".join(f"{scheme}://{each}" for each in self.domains for scheme in ("https", "http"))
             if isinstance(answer, str) and answer.endswith(".*}"):
                 parts = ("VHOST", "HOST", "PORT", "USER", "PASSWORD")
                 part = next(each for each in parts if re.search(rf"_{each}(NAME)?$", variable))

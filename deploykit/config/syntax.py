@@ -36,8 +36,11 @@ def module(path: str, content: bytes) -> Module:
     except (SyntaxError, ValueError):
         return found
     guarded: set[str] = set()
+    helpers = set(_helpers(tree))
     for node in ast.walk(tree):
         _note(found, node, guarded)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in helpers and node.args:
+            _needs(found, _text(node.args[0]), False)
     for name in guarded & found.env.keys():
         found.env[name] = False
     if any(found.env.values()):
@@ -46,6 +49,24 @@ def module(path: str, content: bytes) -> Module:
             _note(surely, node, set())
         found.perhaps = {name for name, needed in found.env.items() if needed and not surely.env.get(name)}
     return found
+
+
+def _helpers(tree: ast.Module) -> Iterator[str]:
+    """Functions of the module that read the variable whose name is their first argument."""
+    for each in tree.body:
+        if isinstance(each, ast.FunctionDef) and each.args.args:
+            name = each.args.args[0].arg
+            if any(isinstance(read, ast.Name) and read.id == name for read in map(_read_of, ast.walk(each))):
+                yield each.name
+
+
+def _read_of(node: ast.AST) -> ast.expr | None:
+    """What names the variable that a node reads; None when it reads none."""
+    if isinstance(node, ast.Subscript) and _is_environ(node.value):
+        return node.slice
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
+        return node.args[0] if _is_environ(node.func.value) or node.func.attr == "getenv" else None
+    return None
 
 
 def _unconditional(node: ast.AST) -> Iterator[ast.AST]:

@@ -199,6 +199,25 @@ def test_debug_that_is_on_unless_told(reading: str, off: str | None) -> None:
     assert values.get("env", {}).get("DEBUG") == off
 
 
+def test_helpers_of_the_settings_own_and_files() -> None:
+    settings = (
+        'import os\nINSTALLED_APPS = ["huey.contrib.djhuey"]\n'
+        'def words(name):\n    return os.environ.get(name, "").split(",")\n'
+        "def other(value):\n    return str(value)\n"
+        'ALLOWED_HOSTS = words("BLOG_ALLOWED_HOSTS")\nX = other("NOT_READ")\n'
+        'CSRF = words("DJANGO_CSRF_TRUSTED_ORIGINS")\n'
+        'NAME = os.environ.get("DATABASE_PATH", "x")\n'
+        'DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": NAME}}\n'
+        'HUEY = {"huey_class": "huey.SqliteHuey", "filename": os.environ.get("HUEY_PATH", "huey")}\n'
+    )
+    assert written(tree(settings, "huey\n"))[0]["env"] == {
+        "BLOG_ALLOWED_HOSTS": "${app.domains}",
+        "DATABASE_PATH": "${database.name}",
+        "DJANGO_CSRF_TRUSTED_ORIGINS": "https://blog.example,http://blog.example",
+        "HUEY_PATH": "${data.dir}/huey.sqlite3",
+    }
+
+
 def test_an_engine_by_name() -> None:
     settings = (
         'import os\nDATABASES = {"default": {"ENGINE": os.environ.get("SQL_ENGINE", "django.db.backends.sqlite3"),\n'
