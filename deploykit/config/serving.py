@@ -57,7 +57,7 @@ def site(rules: Rules) -> Site:
         _headers(rules, table.headers, "nginx", "headers"),
         tuple(table.redirects.items()),
         (),
-        tuple(_proxy(rules, index, text) for index, text in enumerate(table.proxies)),
+        tuple(dict.fromkeys(_proxy(rules, index, text) for index, text in enumerate(table.proxies))),
         _snippet(rules, table.snippet, "nginx", "snippet"),
     )
 

@@ -308,7 +308,10 @@ def test_a_proxy_in_front_is_believed(host: Host) -> None:
     assert "203.0.113.9 - - " in host.sh("cat /var/log/nginx/far.access.log")
     # By IPv6, and by a socket.
     said = " ".join(f"-H '{each}'" for each in visitor[1::2])
-    for way in ("-g -6 --resolve far.example:80:[::1]", "--unix-socket /run/front.sock"):
+    ways = ["--unix-socket /run/front.sock"]
+    if host.run("test", "-e", "/proc/net/if_inet6", check=False).returncode == 0:
+        ways.append("-g -6 --resolve far.example:80:[::1]")
+    for way in ways:
         inside = json.loads(host.sh(f"curl -s {way} {said} http://far.example/x"))
         assert (inside["scheme"], inside["HTTP_X_REAL_IP"]) == ("https", "203.0.113.9"), way
 

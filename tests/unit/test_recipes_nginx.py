@@ -169,6 +169,7 @@ def test_proxies() -> None:
     assert "set_real_ip_from 10.0.0.0/8;" in text and "    10.0.0.0/8 yes;" in text
     assert "set_real_ip_from unix:;" in text and '    "unix:" yes;' in text
     assert "return 301 $deploykit_proto://blog.example$request_uri;" in text
+    assert site(with_site(proxies=("127.0.0.1/32",))).count("127.0.0.1/32 yes;") == 1, "nginx warns of two"
     tls = site(replace(with_site(proxies=("10.0.0.1/32",)), tls=Tls("/c", "/k")))
     assert "if ($deploykit_blog_insecure) {" in tls and tls.count("server {") == 1
 
@@ -333,6 +334,7 @@ def test_without_nginx_nothing_of_it(key: str) -> None:
 
 
 def test_a_table_means_nginx() -> None:
-    text = f'{APP}static = "/static/"\nmedia = "/static/media/"\n[apps.blog.nginx]\nproxies = ["10.1.2.3/8", "::1"]\n'
+    text = f'{APP}static = "/static/"\nmedia = "/static/media/"\n[apps.blog.nginx]\n'
+    text += 'proxies = ["10.1.2.3/8", "::1", "10.0.0.0/8"]\n'
     app = loads(text, Path("/project/deploykit.toml")).apps[0]
     assert app.nginx and app.site.proxies == ("10.0.0.0/8", "::1/128")
