@@ -66,6 +66,7 @@ def deployment(app: App, facts: Facts, render: Render, workers: int) -> Deployme
     release = _name(*made, venv.key)
     folder = f"{app.home}/releases/{release}"
     names = references(app, release)
+    venv = replace(venv, install=tuple(programs.command(app, "of install", each, names) for each in venv.install))
     database_name = sqlite_path(app) if app.database.kind == "sqlite" else app.database.name
     return Deployment(
         app=app.name,

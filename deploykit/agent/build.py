@@ -23,7 +23,6 @@ from deploykit.agent.resource import Failed
 Tell = Callable[[str], None]
 
 _LONGEST = 70  # characters of a command in a stage's name
-_TELLING = 6  # characters from which on a secret is masked: a shorter one is in many a word by chance
 
 
 class Steps:
@@ -164,17 +163,9 @@ class Steps:
             f"correct it, or [apps.{app}.hooks] {step}, and deploy again; the live release is untouched",
         )
 
-    def _masked(self, text: str) -> str:
-        """A command's words without the secrets of its environment: it may print all of that."""
-        for secret in self._secrets:
-            text = text.replace(secret, "(secret)")
-        return text
-
     @functools.cached_property
-    def _secrets(self) -> list[str]:
-        values = self._deployment.secrets(self._slot)
-        lines = {line for value in values for line in (value, *value.splitlines()) if len(line) >= _TELLING}
-        return sorted(lines, key=len, reverse=True)
+    def _masked(self) -> Callable[[str], str]:
+        return self._deployment.mask(self._slot)
 
     def _environment(self, *, without_virtualenv: bool) -> dict[str, str]:
         found = self._deployment.environment(self._slot, make=True)

@@ -6,8 +6,9 @@ A deploy of code is a transaction and not a resource; but it is planned like one
 from __future__ import annotations
 
 import base64
+import functools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,6 +21,8 @@ from deploykit.agent.sockets import Front
 from deploykit.agent.values import Build, Check
 
 SLOTS = ("a", "b")
+
+_TELLING = 6  # characters from which on a secret is masked: a shorter one is in many a word by chance
 
 #: The steps whose commands may write into the release; after them it is sealed.
 BUILDING = ("after_checkout", "after_install", "before_collectstatic", "after_collectstatic")
@@ -166,6 +169,12 @@ class Deployment(Resource):
         file = self._env_file(slot)
         values = file.values(make=False)
         return [values[name] for name, value in file.variables if not isinstance(value, str)]
+
+    def mask(self, slot: str) -> Callable[[str], str]:
+        """What takes the secrets of its environment out of a program's words: it may print all of that."""
+        lines = {line for value in self.secrets(slot) for line in (value, *value.splitlines()) if len(line) >= _TELLING}
+        secrets = sorted(lines, key=len, reverse=True)
+        return lambda text: functools.reduce(lambda said, secret: said.replace(secret, "(secret)"), secrets, text)
 
     def _env_file(self, slot: str) -> EnvFile:
         for resource in self.files(slot):

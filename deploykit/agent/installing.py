@@ -37,7 +37,7 @@ class Uv:
     """uv as the app's user, in the release's code."""
 
     def __init__(self, deployment: Deployment, tell: Tell) -> None:
-        self._deployment, self._tell = deployment, tell
+        self._deployment = deployment
         self.top = deployment.folder / "code"
         venv, want = str(deployment.virtualenv), deployment.venv
         given = deployment.environment("a", make=True)
@@ -51,6 +51,8 @@ class Uv:
             "UV_LINK_MODE": "copy",  # the cache is the app's, the virtualenv becomes root's
             "UV_COMPILE_BYTECODE": "1",  # the app cannot write there later
         }
+        self._masked = deployment.mask("a")  # now that all secrets are made
+        self._tell: Tell = lambda line: tell(self._masked(line))
         if want.kind in ("pyproject", "uv", "commands"):
             del self._env["UV_NO_CONFIG"]  # [tool.uv] is part of what the project says
 
@@ -119,7 +121,7 @@ class Uv:
         if done.returncode != 0:
             raise Failed(
                 f"the virtualenv of {self._deployment.app} could not be made",
-                tail(done.stderr or done.stdout),
+                self._masked(tail(done.stderr or done.stdout)),
                 "correct what is installed (or `python`) and deploy again; the live release is untouched",
             )
         return done.stdout

@@ -107,6 +107,20 @@ def test_packages_are_read_from_dpkg() -> None:
     assert len(theirs) > 50
 
 
+def test_a_package_that_stands_for_a_name_is_that_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stanza = "Package: {}\nStatus: {}\nVersion: 1\nProvides: {}\nDescription: x\n more\n"
+    status = tmp_path / "status"
+    status.write_text(
+        stanza.format("libmagic1t64", "install ok installed", "libmagic1 (= 1:5.45), libmagic:any")
+        + "\n"
+        + stanza.format("gone", "deinstall ok config-files", "libgone1")
+    )
+    monkeypatch.setattr(packages, "_STATUS", str(status))
+    for name in ("libmagic1t64", "libmagic1", "libmagic"):
+        assert Package(name).observe() == {"status": "installed"}
+    assert Package("libgone1").observe() is None and Package("other").observe() is None
+
+
 @pytest.mark.parametrize(
     ("said", "what", "todo"),
     [
