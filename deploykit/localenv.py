@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from deploykit.agent.deployment import Venv
+from deploykit.agent.configfile import ConfigurationFile
+from deploykit.agent.deployment import Deployment, Venv
 from deploykit.agent.envfile import EnvFile
 from deploykit.agent.secret import HostSecret, Joined, Quoted, Secret, quote
 from deploykit.agent.values import REFERENCE, App, Build, Database, Facts, Host, Service, Site, Value
@@ -57,10 +58,7 @@ class Store:
             self.values[name] = (
                 "".join(secrets.choice(_ALPHABET) for _ in range(make)) if make else self._asked(name, about)
             )
-            fresh = self.file.with_name(f".{self.file.name}.{os.getpid()}")
-            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-                json.dump(self.values, file, indent=2)
-            fresh.replace(self.file)
+            _write(self.file, json.dumps(self.values, indent=2))
         return self.values[name]
 
     def _asked(self, name: str, about: str) -> str:
@@ -102,16 +100,19 @@ def environment(
     app = complete(alone, here, {entry.name: tree}, look=lambda *_: detected).apps[0]
     known = dict(_services(app.stores, notes))
     app = replace(
-        app, redis=None, services=(), processes=(), schedule=(), build=Build(), checks=(), files=(), site=Site(),
+        app, redis=None, services=(), processes=(), schedule=(), build=Build(), checks=(), site=Site(),
         health="", tls=None, redirects=(*app.redirects, *HERE), env=_env(app, known, notes),
     )  # fmt: skip
-    deployment = build(Host(here.name, apps=(app,)), _FACTS, project.folder).deployments[0]
+    if entry.build.hooks:
+        notes.append("its hooks are not run here: " + "; ".join(dict.fromkeys(each for _, each in entry.build.hooks)))
+    deployment = _deployment(app, project, notes)
     (file,) = (each for each in deployment.files("a") if isinstance(each, EnvFile))
     moves = (
         (f"{deployment.folder}/static", f"{folder}/static"),
         (str(deployment.code), str(tree.folder / detected.root) if tree.folder else ""),
         (f"{deployment.home}/media", f"{folder}/media"),
         (f"{deployment.home}/data", f"{folder}/data"),
+        (f"/etc/deploykit/{app.name}.a.d", f"{folder}/files"),
         (str(deployment.home), str(folder)),
     )
     found = {
@@ -119,14 +120,40 @@ def environment(
         for name, value in file.variables
         if not _OF_HOSTS.fullmatch(name) or name in app.env
     }
-    found["CSRF_TRUSTED_ORIGINS"] = ",".join(
-        [found["CSRF_TRUSTED_ORIGINS"], *(f"http://{name}:{port}" for name in HERE)]
-    )
+    for each in deployment.files("a"):
+        if isinstance(each, ConfigurationFile):
+            _write(
+                folder / "files" / Path(each.path).name,
+                _moved(_plain(each.content, Path(each.path).name, store), moves),
+            )
+    if "CSRF_TRUSTED_ORIGINS" not in app.env:
+        origins = [found["CSRF_TRUSTED_ORIGINS"], *(f"http://{name}:{port}" for name in HERE)]
+        found["CSRF_TRUSTED_ORIGINS"] = ",".join(origins)
     found |= {name: value for name, value in _named(known).items() if name not in found}
     for name in detected.env:
         if _DEBUG.fullmatch(name):
             found[name] = detected.truths.get(name, "1")
     return Local(app, found, tuple(notes), deployment.venv)
+
+
+def _deployment(app: App, project: Project, notes: list[str]) -> Deployment:
+    """The app as a host would have it; without its configuration files when they want what is not here."""
+    try:
+        return build(Host("this machine", apps=(app,)), _FACTS, project.folder).deployments[0]
+    except DeploykitError as error:
+        if not app.files:
+            raise
+        notes.append(f"{', '.join(each.name for each in app.files)} cannot be made here: {error.what}")
+        return _deployment(replace(app, files=()), project, notes)
+
+
+def _write(file: Path, text: str) -> None:
+    """A file that only its owner reads: secrets may be in it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    fresh = file.with_name(f".{file.name}.{os.getpid()}")
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as handle:
+        handle.write(text)
+    fresh.replace(file)
 
 
 def _database(entry: AppEntry, url: str) -> DatabaseEntry:

@@ -78,6 +78,25 @@ def test_secrets_are_made_or_asked_for_once(tmp_path: Path, monkeypatch: pytest.
     assert made(tmp_path, more).variables["MAIL"] == "from outside"
 
 
+def test_configuration_files_are_made_here(tmp_path: Path) -> None:
+    (tmp_path / "templates/blog").mkdir(parents=True)
+    (tmp_path / "templates/blog/local.py.j2").write_text(
+        "KEY = {{ env.SECRET_KEY | python }}\nMEDIA = '{{ ref['media.root'] }}'\n"
+    )
+    more = (
+        "[apps.blog.hooks]\nafter_checkout = ['npm ci', 'npm run build']\n[apps.blog.files]\n"
+        "'local_settings.py' = { template = 'blog/local.py.j2', pythonpath = true }\n"
+    )
+    here = made(tmp_path, more)
+    file = tmp_path / "files/local_settings.py"
+    assert file.read_text() == f"KEY = '{here.variables['SECRET_KEY']}'\nMEDIA = '{tmp_path}/media'\n"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert here.variables["PYTHONPATH"] == f"{tmp_path}/files"
+    assert here.notes == ("its hooks are not run here: npm ci; npm run build",)
+    (tmp_path / "templates/blog/local.py.j2").write_text("{{ ref['redis.url'] }}")
+    assert made(tmp_path, more).notes[1].startswith("local_settings.py cannot be made here: ")
+
+
 def test_somebody_else_s_database_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = 'database = { env = "PRODUCTION" }\n'
     monkeypatch.setenv("PRODUCTION", "postgresql://live:secret@db.example/live")
