@@ -375,6 +375,15 @@ def test_a_secret_is_asked_for_and_listed(site: Project, host: Host) -> None:
     assert site.fab("restart").status == 0
     assert "token other," in host.curl(TINY).text
     site.settled()
+    # What the settings need and nobody sets is told before it fails there.
+    settings = site.folder / "tiny/tiny/settings.py"
+    text = settings.read_text()
+    settings.write_text(text + 'NEEDED, MAYBE = os.environ["NEEDED"], os.environ.get("MAYBE")\n')
+    said = site.fab("plan").stdout
+    assert "warning: tiny: the settings read NEEDED, which nobody sets" in said and "MAYBE" not in said, said
+    assert "if they are set: MAYBE" in site.fab("plan", "--verbose").stdout
+    settings.write_text(text)
+    site.settled()
     for bad in (("--name", "A B"), ("--name", "")):
         assert site.fab("secrets", "set", *bad, stdin="x").status == 1
     assert "no value" in site.fab("secrets", "set", "--name", "EMPTY", stdin="\n").stderr
