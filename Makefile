@@ -9,7 +9,7 @@ APT := $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive 
 export DEPLOYKIT_TEST_PREFIX ?= t
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-fast test-hosts test-vagrant test-vagrant-job lint bench bench-full clean
+.PHONY: help demo demo-down test test-fast test-hosts test-slow test-vagrant test-vagrant-job lint bench bench-full clean
 
 help: ## Show what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -51,6 +51,10 @@ test-fast: $(VENV)/.developed ## Tests that need no host
 test-hosts: $(VENV)/.developed ## Tests on real machines, booted here
 	$(SUDO) $(BIN)/python -c 'from deploykit import sandbox; sandbox.prepare(print)'
 	$(SUDO) $(BIN)/pytest tests/hosts -n 2 --dist loadfile --durations 15
+
+test-slow: $(VENV)/.developed ## Other people's large projects on real machines (half an hour, much memory and disk)
+	$(SUDO) $(BIN)/python -c 'from deploykit import sandbox; sandbox.prepare(print)'
+	$(SUDO) $(BIN)/pytest tests/hosts/slow --durations 15
 
 test-vagrant-job: $(VENV)/.developed ## The main job on one Vagrant machine, in Docker
 	$(SUDO) vagrant/with-docker $(BIN)/pytest tests/hosts/test_vagrant.py --hosts=vagrant --durations 5

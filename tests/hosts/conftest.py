@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +31,11 @@ def pytest_configure(config: pytest.Config) -> None:
     global chosen
     chosen = config.getoption("--hosts", chosen)
     config.addinivalue_line("markers", "only(hosts, reason): makes sense on that kind of machines alone")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What is in slow/ runs when it is asked for by that name, and not with all the others."""
+    return True if collection_path.name == "slow" and not any("slow" in each for each in config.args) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -256,12 +256,12 @@ class Project:
         env = {**kept, "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
         return [sys.executable, "-m", "fabric", *arguments], env
 
-    def fab(self, *arguments: str, stdin: str = "") -> Ran:
-        """Runs `fab ...` in the project's folder to its end."""
+    def fab(self, *arguments: str, stdin: str = "", seconds: float = 400) -> Ran:
+        """Runs `fab ...` in the project's folder to its end, which must come within `seconds`."""
         argv, env = self.command(*arguments)
         began = time.monotonic()
         done = subprocess.run(
-            argv, input=stdin, capture_output=True, text=True, cwd=self.folder, env=env, timeout=400, check=False
+            argv, input=stdin, capture_output=True, text=True, cwd=self.folder, env=env, timeout=seconds, check=False
         )
         return Ran(done.returncode, done.stdout, done.stderr, time.monotonic() - began)
 

@@ -1,0 +1,23 @@
+"""The configurations of docs/projects.md: what a test deploys here is, word for word, what a reader copies."""
+
+from __future__ import annotations
+
+import re
+
+from .machines import REPOSITORY
+from .site import Project
+
+PAGE = REPOSITORY / "docs/projects.md"
+_TEMPLATE = re.compile(r"^`templates/(\S+)`:\n\n```jinja\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def write(project: Project, title: str) -> None:
+    """Writes what the section whose heading begins with `title` says: deploykit.toml, for the host, and templates."""
+    found = re.search(rf"^## {re.escape(title)}\b[^\n]*\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    assert found, f"{PAGE} has no section {title}"
+    (toml,) = re.findall(r"^```toml\n(.*?)^```$", found[1], re.MULTILINE | re.DOTALL)
+    project.write(f"{project.host.table}\n{toml}")
+    for name, text in _TEMPLATE.findall(found[1]):
+        place = project.folder / "templates" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
