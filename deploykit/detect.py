@@ -105,7 +105,11 @@ def find_root(tree: Tree, name: str = "", settings: str = "") -> tuple[str, tupl
 
     def order(folder: str) -> tuple[bool, bool, bool, int, str]:
         parts = folder.split("/") if folder else []
-        django = b"DJANGO_SETTINGS_MODULE" in tree.read(posixpath.join(folder, "manage.py"))
+        text = tree.read(posixpath.join(folder, "manage.py"))
+        handed = syntax.module("", text).imports  # to a module of its own
+        django = b"DJANGO_SETTINGS_MODULE" in text or any(
+            syntax.path_of(name, folder, files.__contains__) for name in handed
+        )
         return not has(folder), bool(ASIDE & set(parts)), not django, len(parts), folder
 
     first, *rest = sorted(folders, key=order)
@@ -147,7 +151,7 @@ def detect(tree: Tree, root: str | None = None, settings: str | None = None, nam
             if variable != "DJANGO_SETTINGS_MODULE":
                 env.setdefault(variable, needed)  # the nearest module knows best
     package = source.split(".")[0]
-    by_hand = module(posixpath.join(root, "manage.py")).settings
+    by_hand = _by_hand(root, files, module)
     return Detected(
         root=root,
         others=others,
@@ -173,6 +177,13 @@ def detect(tree: Tree, root: str | None = None, settings: str | None = None, nam
     )
 
 
+def _by_hand(root: str, files: set[str], module: Parsed) -> str:
+    """The settings that manage.py names, or the module of the project's own that it hands everything to."""
+    manage = module(posixpath.join(root, "manage.py"))
+    handed = (syntax.path_of(name, root, files.__contains__) for name in manage.imports)
+    return manage.settings or next((found for path in handed if path and (found := module(path).settings)), "")
+
+
 def _settings(root: str, files: set[str], module: Parsed) -> str:
     """wsgi.py's module, since that is what a server runs; else manage.py's.
 
@@ -182,7 +193,7 @@ def _settings(root: str, files: set[str], module: Parsed) -> str:
     def exists(name: str) -> bool:
         return bool(name) and bool(syntax.path_of(name, root, files.__contains__))
 
-    by_hand = module(posixpath.join(root, "manage.py")).settings
+    by_hand = _by_hand(root, files, module)
     package = by_hand.split(".")[0]
     wsgi = posixpath.join(root, package, "wsgi.py")
     served = module(wsgi).settings if package and wsgi in files else ""

@@ -31,7 +31,8 @@ _GIVEN = frozenset(
 
 _SQLITE = r"(\w+_)?(SQLITE|DB|DATABASE)_(PATH|FILE|FILENAME)|(\w+_)?SQLITE_(DB|DATABASE|NAME|URL)"
 _ENGINE = "django.db.backends.postgresql"
-_DATABASE = "(DJANGO_|APP_|DEFAULT_)?(DB|DATABASE|POSTGRES|POSTGRESQL|SQL|RDS)"
+#: Many a project puts its own name before: VULNERABLECODE_DB_HOST.
+_DATABASE = r"(\w+_)?(DB|DATABASE|POSTGRES|POSTGRESQL|SQL|RDS)"
 #: Names by which settings commonly ask for what deploykit knows -> the value that answers them.
 _ANSWERS: tuple[tuple[str, Any], ...] = (
     (f"{_DATABASE}_HOST(NAME)?", "${database.host}"),
@@ -43,8 +44,8 @@ _ANSWERS: tuple[tuple[str, Any], ...] = (
     (r"DJANGO_SECRET_KEY|DJANGO_SECRET|APP_SECRET_KEY", {"secret": "SECRET_KEY"}),
     (r"(\w+_)?ALLOWED_HOSTS?", "${app.domains}"),
     (r"(\w+_)?HUEY_(\w+_)?(PATH|FILE|FILENAME|DB)", "${data.dir}/huey.sqlite3"),
-    (r"(DJANGO_)?STATIC_(ROOT|DIR)", "${static.root}"),
-    (r"(DJANGO_)?MEDIA_(ROOT|DIR)", "${media.root}"),
+    (r"(\w+_)?STATIC_(ROOT|DIR)", "${static.root}"),
+    (r"(\w+_)?MEDIA_(ROOT|DIR)", "${media.root}"),
     (r"(DJANGO_)?DATABASE_URL|DB_URL", "${database.url}"),
 )
 _PORTS = 6400  # from here on, where no other service listens

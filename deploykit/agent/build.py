@@ -10,6 +10,7 @@ import functools
 import grp
 import os
 import pwd
+import re
 import shutil
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,8 @@ from deploykit.agent.resource import Failed
 
 Tell = Callable[[str], None]
 
+#: What PostgreSQL, SQLite and MySQL say of a table that is not there.
+_TABLES = re.compile(r'relation "\S+" does not exist|no such table: |\(1146, ')
 _LONGEST = 70  # characters of a command in a stage's name
 
 
@@ -50,7 +53,7 @@ class Steps:
         self._stage("check")
         settings = commands.settings()
         release.persist(deployment, settings)
-        commands.run("check", "--deploy")
+        self._check()
         self._hooks("before_collectstatic")
         arguments = deployment.build.collectstatic
         if arguments is not None and settings["STATIC_ROOT"] and settings["staticfiles"]:
@@ -63,6 +66,24 @@ class Steps:
         if deployment.builds:
             release.compile_all(deployment, len(listing))  # what was made or altered since
         release.seal(deployment, listing)
+
+    def _check(self) -> None:
+        """What Django finds wrong with the code fails; what it says of the deployment or of tables yet to come is told.
+
+        Checks of a project's own may ask its mail server or its workers, which are not to be had yet, or its tables: at
+        the first deploy they are not there. The release is judged by what it answers.
+        """
+        words: tuple[str, ...] = ("check", "--deploy")
+        status, output = self._commands.run(*words, check=False)
+        if status and not _TABLES.search(output):
+            complaint, words = tail(output), ("check",)
+            status, output = self._commands.run(*words, check=False)
+            if status == 0:
+                self._tell(f"`check --deploy` fails, and `check` does not:\n{complaint}")
+        if status and (not _TABLES.search(output) or record(self._deployment.app)["releases"]):
+            raise self._commands.failed(words, status, output)
+        if status:
+            self._tell(f"`{' '.join(words)}` asks for tables that are not there before the first migrate")
 
     def migrate(self) -> None:
         """Brings the database to the release's state, after a dump if there is something to lose. Raises Failed."""

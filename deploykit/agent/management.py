@@ -126,13 +126,17 @@ class Management:
         """`manage.py WORDS`: (exit status, what it printed). Raises Failed when `check` and it failed."""
         status, output = self._send("", words, quiet=quiet)
         if check and status != 0:
-            by = "manage.py" if (self._deployment.code / "manage.py").exists() else "-m django"
-            raise Failed(
-                f"`python {' '.join((by, *words)[:3])}` of {self._deployment.app} ended with {status}",
-                tail(output),
-                "correct the app and deploy again; the live release is untouched",
-            )
+            raise self.failed(words, status, output)
         return status, output
+
+    def failed(self, words: tuple[str, ...], status: int, output: str) -> Failed:
+        """The error that such a command is."""
+        by = "manage.py" if (self._deployment.code / "manage.py").exists() else "-m django"
+        return Failed(
+            f"`python {' '.join((by, *words)[:3])}` of {self._deployment.app} ended with {status}",
+            tail(output),
+            "correct the app and deploy again; the live release is untouched",
+        )
 
     def shell(self, command: str, *, timeout: float | None = None) -> tuple[int, str]:
         """A command of the user's by the shell, as the app: (exit status, what it printed). `timeout` in seconds."""

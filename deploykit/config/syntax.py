@@ -26,6 +26,7 @@ class Module:
     stars: list[tuple[int, str]] = field(default_factory=list)  # `from .base import *`: (level, module)
     routes: list[tuple[str, str]] = field(default_factory=list)  # (pattern, included module or "")
     settings: str = ""  # DJANGO_SETTINGS_MODULE
+    imports: list[str] = field(default_factory=list)  # `from a.b import c`: "a.b"; run_module("a"): "a.__main__"
 
 
 def module(path: str, content: bytes) -> Module:
@@ -90,6 +91,8 @@ def _note(found: Module, node: ast.AST, guarded: set[str]) -> None:
     elif isinstance(node, ast.ImportFrom):
         if any(alias.name == "*" for alias in node.names):
             found.stars.append((node.level, node.module or ""))
+        if node.module and not node.level:
+            found.imports.append(node.module)
     elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load) and _is_environ(node.value):
         _needs(found, _text(node.slice), True)
     elif isinstance(node, ast.Compare) and (compared := _compared(node)):
@@ -129,7 +132,13 @@ def _assign(found: Module, target: ast.expr, value: ast.expr) -> None:
         and _is_environ(target.value)
         and _text(target.slice) == "DJANGO_SETTINGS_MODULE"
     ):
-        found.settings = _text(value) or found.settings
+        _names(found, _text(value))
+
+
+def _names(found: Module, settings: str) -> None:
+    """Notes DJANGO_SETTINGS_MODULE; a manage.py may name other settings for its tests."""
+    if settings and not (found.settings and re.search(r"(^|[._])tests?([._]|$)", settings)):
+        found.settings = settings
 
 
 def _last(node: ast.Attribute | ast.Name) -> str:
@@ -163,11 +172,13 @@ def _call(found: Module, node: ast.Call) -> None:
     if isinstance(function, ast.Attribute):
         if _is_environ(function.value):
             if function.attr == "setdefault" and first == "DJANGO_SETTINGS_MODULE" and len(node.args) > 1:
-                found.settings = _text(node.args[1]) or found.settings
+                _names(found, _text(node.args[1]))
             elif function.attr in ("get", "pop"):
                 _needs(found, first, False)
         elif function.attr == "getenv":
             _needs(found, first, False)
+        elif function.attr == "run_module" and first:
+            found.imports.append(f"{first}.__main__")
         elif isinstance(function.value, ast.Name) and function.value.id in ("env", "config", "environ_env"):
             implied = {
                 "db": "DATABASE_URL",
