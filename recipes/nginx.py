@@ -90,5 +90,6 @@ def _words(app: App) -> dict[str, object]:
         "redirects": locations.redirects(app),
         "headers": locations.given(app.site.headers),
         "passwords": f"/etc/deploykit/{app.name}.passwords" if app.site.users else "",
-        "prefix": f"deploykit_{app.name.replace('-', '_')}",  # of variables of this app's own
+        # Of this app's own variables. nginx has room for 46 letters (variables_hash_bucket_size 64), an app's name 31.
+        "prefix": f"app_{app.name.replace('-', '_')}",
     }

@@ -18,7 +18,8 @@ from . import show
 from .conftest import WARM
 from .site import Answer, Host, Project, standing
 
-FULL, SHUT, FAR, NEAR, MINE = (f"{name}.example" for name in ("full", "shut", "far", "near", "mine"))
+FULL, SHUT, FAR, NEAR = (f"{name}.example" for name in ("full", "shut", "far", "near"))
+LONG = "near-by-the-longest-name-of-all"
 HOSTILE = """a "b" 'c' \\\\d $uri ${x} ; { } # é"""
 
 CONFIGURATION = """\
@@ -81,17 +82,12 @@ nginx = { proxies = ["OURS", "::1", "unix:"], snippet = "listen unix:/run/front.
 path = "/y"
 json = { scheme = "https" }
 
-[apps.near]
+[apps.LONG]
 source = "show"
 domains = ["near.example"]
 database = "none"
 tls = { certificate = "/etc/ssl/shut.pem", key = "/etc/ssl/shut.key" }
 nginx = { proxies = ["OURS"] }
-
-[apps.mine]
-source = "show"
-domains = ["mine.example"]
-database = "none"
 """
 
 TEMPLATE = """\
@@ -112,12 +108,17 @@ def site(prepared: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         (project.folder / "anna").write_text('anna\'s: "pass" $word é\n')
         show.write(project.folder / "show")
         (project.folder / "templates/nginx").mkdir(parents=True)
-        (project.folder / "templates/nginx/mine.conf.j2").write_text(TEMPLATE)
+        (project.folder / "templates/nginx" / f"{LONG}.conf.j2").write_text(TEMPLATE)
         host.sh(
             "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=shut.example "
             "-keyout /etc/ssl/shut.key -out /etc/ssl/shut.pem 2>/dev/null"
         )
-        text = CONFIGURATION.replace("HOST\n", host.table).replace("OURS", ours(host)).replace("DIFFICULT", HOSTILE)
+        text = (
+            CONFIGURATION.replace("HOST\n", host.table)
+            .replace("OURS", ours(host))
+            .replace("LONG", LONG)
+            .replace("DIFFICULT", HOSTILE)
+        )
         project.write(text)
         done = project.fab("secrets", "set", "--app", "shut", "--name", "BERT", stdin="bert's\n")
         assert done.status == 0, done.text
@@ -346,19 +347,19 @@ def test_a_password_is_asked_for(site: Project, host: Host) -> None:
 
 
 def test_an_apps_own_template(site: Project, host: Host) -> None:
-    assert host.curl(MINE, "/mine").text == "mine: /mine"
+    assert secure(host, NEAR, "/mine").text == "mine: /mine"
     assert host.curl(FULL, "/mine").text != "mine: /mine"
-    template = site.folder / "templates/nginx/mine.conf.j2"
+    template = site.folder / "templates/nginx" / f"{LONG}.conf.j2"
     template.write_text(TEMPLATE.replace("return 200 $mine;", "retrun 200 $mine;"))
     before = host.sh("cat /etc/nginx/sites-enabled/*.conf | sha256sum")
     ran = site.fab("deploy")
-    assert ran.status == 1 and 'unknown directive "retrun"' in ran.text and "mine.conf:" in ran.text, ran.text
+    assert ran.status == 1 and 'unknown directive "retrun"' in ran.text and f"{LONG}.conf:" in ran.text, ran.text
     assert "location = /mine { default_type text/plain; retrun 200 $mine; }" in ran.text, "the very line"
     assert host.sh("cat /etc/nginx/sites-enabled/*.conf | sha256sum") == before
-    assert host.curl(MINE, "/mine").text == "mine: /mine"
+    assert secure(host, NEAR, "/mine").text == "mine: /mine"
     template.write_text(TEMPLATE.replace("$mine;", "$mine; {{ nobody }}"))
     ran = site.fab("deploy")
-    assert ran.status == 1 and "'nobody' is undefined" in ran.text and "mine.conf.j2" in ran.text, ran.text
+    assert ran.status == 1 and "'nobody' is undefined" in ran.text and f"{LONG}.conf.j2" in ran.text, ran.text
     template.write_text(TEMPLATE)
 
 
@@ -369,7 +370,7 @@ def test_a_bad_snippet_leaves_all_sites_as_they_are(site: Project, host: Host) -
     ran = site.fab("deploy")
     assert ran.status == 1 and "invalid value" in ran.text and "full.conf:" in ran.text, ran.text
     assert (host.sh("cat /etc/nginx/sites-enabled/*.conf | sha256sum"), host.pids()) == before
-    assert host.curl(FULL, "/docs/").text == "the docs" and host.curl(MINE, "/mine").status == 200
+    assert host.curl(FULL, "/docs/").text == "the docs" and secure(host, NEAR, "/mine").status == 200
     site.write(good)
     site.settled()
 

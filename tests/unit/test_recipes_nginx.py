@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -75,7 +76,7 @@ def test_uploads_are_not_trusted_wherever_they_are() -> None:
 
 def test_files_at_the_root_leave_the_rest_to_the_app() -> None:
     text = site(with_site(locations=(Location("/", ("front",), max_body=3, snippet="proxy_buffering off;"),)))
-    assert '"/previous/public/front/$file" @deploykit_blog;' in text
+    assert '"/previous/public/front/$file" @app_blog;' in text
     assert text.count("client_max_body_size 3m;") == 2 and text.count("proxy_buffering off;") == 1
 
 
@@ -170,8 +171,12 @@ def test_proxies() -> None:
     assert "set_real_ip_from unix:;" in text and '    "unix:" yes;' in text
     assert "return 301 $deploykit_proto://blog.example$request_uri;" in text
     assert site(with_site(proxies=("127.0.0.1/32",))).count("127.0.0.1/32 yes;") == 1, "nginx warns of two"
+    longest = replace(with_site(proxies=("::1",)), name="b" * 31, tls=Tls("/c", "/k"))
+    text = str(found(longest)[f"file /etc/nginx/sites-available/{longest.name}.conf"].wanted()["content"])
+    assert max(map(len, re.findall(r"\$(\w+)", text))) <= 46, "nginx has no room for a longer variable"
+    assert max(map(len, re.findall(r"\(\?<(\w+)>", text))) <= 32, "PCRE has no room for a longer group"
     tls = site(replace(with_site(proxies=("10.0.0.1/32",)), tls=Tls("/c", "/k")))
-    assert "if ($deploykit_blog_insecure) {" in tls and tls.count("server {") == 1
+    assert "if ($app_blog_insecure) {" in tls and tls.count("server {") == 1
 
 
 def test_passwords() -> None:
