@@ -86,7 +86,7 @@ class _Maker:
             words += [word for each in python.files for word in ("--requirement", each)]
         elif self.want.kind == "pyproject":
             words += self._dependencies()
-        words += _separate(python.packages)
+        words += installing.separate(python.packages)
         index = ["--index-url", python.index] if python.index else []
         index += [word for each in python.extra_indexes for word in ("--extra-index-url", each)]
         if words:
@@ -119,7 +119,7 @@ class _Maker:
 
     def commands(self) -> None:
         """The user's own commands, with the virtualenv active."""
-        for command in self.app.python.install:
+        for command in self.want.install:
             self.run(["/bin/sh", "-ec", command])
 
     def run(
@@ -161,7 +161,3 @@ class _Uv(installing.Uv):
         env: Mapping[str, str] | None = None,
     ) -> str:
         return self._maker.run(argv, stdin=stdin, env=self._env if env is None else env, folder=self.top / folder)
-
-
-def _separate(requirements: Sequence[str]) -> list[str]:
-    return [word for each in requirements for word in (each.split(" ", 1) if each.startswith("-e ") else (each,))]

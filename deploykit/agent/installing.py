@@ -169,11 +169,11 @@ def fill(deployment: Deployment, uv: Uv) -> None:
         locks = "".join(f"{line}\n" for line in text.splitlines() if re.match(r"[A-Za-z0-9._-]+==", line))
     elif want.kind in ("poetry", "pipenv"):
         locks = uv.locked
-    more = _separate(want.extra)
+    more = separate(want.extra)
     uv(*pip, *asked(deployment), *(("-r", "-") if locks else ()), *more, stdin=locks)
 
 
-def _separate(requirements: Sequence[str]) -> list[str]:
+def separate(requirements: Sequence[str]) -> list[str]:
     """As arguments: "-e ." is an option and its value."""
     return [word for each in requirements for word in (each.split(" ", 1) if each.startswith("-e ") else (each,))]
 
