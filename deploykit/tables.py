@@ -73,9 +73,9 @@ def status(show: Screen, name: str, answer: Event) -> None:
 
 
 def secrets(show: Screen, name: str, app: AppEntry, answer: Event) -> None:
-    """The secrets of an app on a host: their names, since when they are there, and whether the app asks for them."""
+    """The secrets of an app on a host: their names, since when they are there, and whether the app has them."""
     there = answer["names"]
-    asked = {*app.secrets, *(() if "SECRET_KEY" in app.env else ("SECRET_KEY",))}
+    asked = {*app.secrets, *answer["used"]}
     rows = []
     for each in sorted({*there, *app.secrets}):
         at = answer["at"].get(each)
@@ -86,7 +86,7 @@ def secrets(show: Screen, name: str, app: AppEntry, answer: Event) -> None:
         rows.append([each, since, "yes" if each in asked else "no"])
     show.line(f"{app.name}: {', '.join(there) if there else 'no secrets'}", "", name)
     if rows:
-        show.table("", ["secret", "set", "asked for"], rows)
+        show.table("", ["secret", "since", "in use"], rows)
 
 
 def _processes(show: Screen, apps: Sequence[Event]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import urllib.parse
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
 
 
 class Secret:
@@ -88,3 +89,15 @@ def quote(how: str, text: str) -> str:
     if how == "url":
         return urllib.parse.quote(text, safe="")
     raise ValueError(how)
+
+
+def names(value: object) -> Iterator[str]:
+    """The names of the host's secrets that a value holds, however deep."""
+    if isinstance(value, HostSecret):
+        yield value.name
+    elif isinstance(value, tuple):
+        for each in value:
+            yield from names(each)
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from names(getattr(value, field.name))

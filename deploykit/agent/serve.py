@@ -365,7 +365,10 @@ def _secrets(request: wire.Event) -> None:
         for name, value in request["set"].items():
             store.write(app, name, Secret(value) if value is not None else None)
         held.close()
-    wire.send({"event": "secrets", "app": app, "names": sorted(store.read(app)), "at": store.times(app)})
+    used = transaction.used(app)
+    wire.send(
+        {"event": "secrets", "app": app, "names": sorted(store.read(app)), "at": store.times(app), "used": sorted(used)}
+    )
     wire.send({"event": "end", "ok": True})
 
 

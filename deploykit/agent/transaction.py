@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deploykit.agent import checks, paths, programs, release, slots, virtualenv
+from deploykit.agent import checks, paths, programs, release, secret, slots, virtualenv
 from deploykit.agent.build import Steps
 from deploykit.agent.deployment import Deployment, condition, live, other, record, running
 from deploykit.agent.management import Management
@@ -263,6 +263,14 @@ def current(app: str) -> Deployment:
     if (now := condition(app, name)) != "as released":
         raise Failed(f"the live release of {app} is not as it was deployed: {now}", todo="`fab deploy` puts it right")
     return _stored(found[-1])
+
+
+def used(app: str) -> frozenset[str]:
+    """The secrets of the host that the live release has in its environment or files."""
+    slot = live(app)
+    name = running(app, slot) if slot else ""
+    found = [decoded(each["deployment"]) for each in record(app)["releases"] if each["release"] == name]
+    return frozenset(secret.names(found[-1].slot_a)) if found and isinstance(found[-1], Deployment) else frozenset()
 
 
 def earlier(app: str, release_id: str = "") -> Deployment:

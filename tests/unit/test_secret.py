@@ -89,3 +89,14 @@ def test_only_the_wire_carries_it() -> None:
     data: Any = encode(File("/etc/x", Secret(VALUE)))
     assert VALUE in json.dumps(data)
     assert HostSecret("KEY", make=9) == HostSecret("KEY", 9), "a reference holds no value at all"
+
+
+def test_the_names_that_a_value_holds() -> None:
+    from deploykit.agent.envfile import EnvFile
+    from deploykit.agent.secret import HostSecret, Joined, names
+
+    url = Joined(("redis://:", HostSecret("REDIS", make=20), "@127.0.0.1"))
+    file = EnvFile(
+        path="/x", variables=(("A", "text"), ("B", Secret("b")), ("C", HostSecret("C")), ("D", url)), app="x"
+    )
+    assert sorted(names((file,))) == ["C", "REDIS"]
