@@ -51,6 +51,8 @@ class Uv:
             "UV_LINK_MODE": "copy",  # the cache is the app's, the virtualenv becomes root's
             "UV_COMPILE_BYTECODE": "1",  # the app cannot write there later
         }
+        if want.kind == "commands":  # else a .python-version would have another Python made, or asked for
+            self._env["UV_PYTHON"] = f"{venv}/bin/python"
         self._masked = deployment.mask("a")  # now that all secrets are made
         self._tell: Tell = lambda line: tell(self._masked(line))
         if want.kind in ("pyproject", "uv", "commands"):
@@ -83,9 +85,7 @@ class Uv:
         want = self._deployment.venv
         folder = os.path.dirname(want.files[-1])
         if want.kind == "uv":
-            return self(
-                "export", *_EXPORT, *_chosen(self._deployment), "--project", _project(self._deployment), quiet=True
-            )
+            return self("export", *_EXPORT, *_locked(self._deployment), quiet=True)
         if want.kind == "poetry":
             words = [word for each in want.groups for word in ("--with", each)]
             words += [word for each in want.extras for word in ("--extras", each)]
@@ -134,6 +134,8 @@ def asked(deployment: Deployment) -> list[str]:
     """
     want = deployment.venv
     words = [word for each in want.constraints for word in ("--constraints", each)]
+    if want.kind in ("pyproject", "uv"):
+        words += ["--project", _project(deployment)]  # whose [tool.uv] holds
     if want.kind in ("requirements", "pyproject"):
         words += [word for file in want.files for word in ("-r", file)]
     if want.kind == "pyproject":
@@ -153,19 +155,9 @@ def fill(deployment: Deployment, uv: Uv) -> None:
         for command in want.install:
             uv.shell(command)
     elif want.kind == "uv":
-        uv(
-            "sync",
-            "--quiet",
-            "--frozen",
-            *_chosen(deployment),
-            "--no-install-project",
-            "--project",
-            _project(deployment),
-        )
+        uv("sync", "--quiet", "--no-install-project", *_locked(deployment))
         # What is added must leave the locked ones as they are.
-        text = uv(
-            "export", *_EXPORT, "--no-hashes", *_chosen(deployment), "--project", _project(deployment), quiet=True
-        )
+        text = uv("export", *_EXPORT, "--no-hashes", *_locked(deployment), quiet=True)
         locks = "".join(f"{line}\n" for line in text.splitlines() if re.match(r"[A-Za-z0-9._-]+==", line))
     elif want.kind in ("poetry", "pipenv"):
         locks = uv.locked
@@ -178,16 +170,20 @@ def separate(requirements: Sequence[str]) -> list[str]:
     return [word for each in requirements for word in (each.split(" ", 1) if each.startswith("-e ") else (each,))]
 
 
-_EXPORT = ("--quiet", "--frozen", "--no-emit-project", "--no-header", "--no-annotate")
+_EXPORT = ("--quiet", "--no-emit-project", "--no-header", "--no-annotate")
 
 
 def _project(deployment: Deployment) -> str:
     return str((deployment.folder / "code" / deployment.venv.files[0]).parent)
 
 
-def _chosen(deployment: Deployment) -> list[str]:
-    """The extras and groups of a uv.lock: no "dev", which uv itself would take, unless it is asked for."""
+def _locked(deployment: Deployment) -> list[str]:
+    """What of a uv.lock: the extras and groups that are asked for, and no "dev", which uv itself would take.
+
+    With the Python that the virtualenv has: by a .python-version uv would look for another one.
+    """
     want = deployment.venv
-    words = [] if "dev" in want.groups else ["--no-dev"]
+    words = ["--frozen", "--python", want.python, "--project", _project(deployment)]
+    words += [] if "dev" in want.groups else ["--no-dev"]
     words += [word for each in want.extras for word in ("--extra", each)]
     return words + [word for each in want.groups for word in ("--group", each)]

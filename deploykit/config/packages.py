@@ -6,7 +6,7 @@ import hashlib
 import json
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from deploykit.agent.values import Python
@@ -198,10 +198,29 @@ def _pyproject(found: _Found, path: str) -> None:
     found.plain = (
         found.plain and all(isinstance(each, dict) or _PLAIN.fullmatch(each) for each in lines) and "uv" not in tool
     )
-    beside = posixpath.join(folder, "uv.toml")
-    if beside in found.tree.paths:
-        found.parts.append((beside, found.tree.read(beside)))
-        found.plain = False
+    found.plain = not _uv_settings(found, folder) and found.plain
+
+
+def _uv_settings(found: _Found, folder: str) -> bool:
+    """Whether uv finds settings of its own from `folder` up: they decide where packages come from, and which.
+
+    https://docs.astral.sh/uv/concepts/configuration-files/
+    """
+    before = len(found.parts)
+    for each in (folder, *_above(folder)):
+        alone, project = (posixpath.join(each, name) for name in ("uv.toml", "pyproject.toml"))
+        if alone in found.tree.paths:
+            found.parts.append((alone, found.tree.read(alone)))
+        elif each != folder and project in found.tree.paths:
+            table = requirements.pyproject(found.tree, project).get("tool", {}).get("uv")
+            found.parts += [(project, json.dumps(table, sort_keys=True, default=str).encode())] if table else []
+    return len(found.parts) > before
+
+
+def _above(folder: str) -> Iterator[str]:
+    while folder:
+        folder = posixpath.dirname(folder)
+        yield folder
 
 
 def _listed(told: Any) -> list[str]:
@@ -233,6 +252,7 @@ def _uv(found: _Found, folder: str, lock: str) -> None:
     found.parts += [("uv.lock", content), ("pyproject.toml", _dependencies(found.tree, beside))]
     if member != folder:
         found.parts.append(("workspace", _dependencies(found.tree, top)))
+    _uv_settings(found, member)
     document = requirements.pyproject(found.tree, beside)
     old = {"dev"} if "dev-dependencies" in document.get("tool", {}).get("uv", {}) else set()
     found.chosen("extras", set(_extras(document)), beside)

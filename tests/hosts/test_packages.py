@@ -137,7 +137,7 @@ def site(prepared: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         for name, app in (("pyproject.toml", "poetry"), ("poetry.lock", "poetry"), ("Pipfile", "pipenv")):
             shutil.copy(LOCKS / name, top / app)
         shutil.copy(LOCKS / "Pipfile.lock", top / "pipenv")
-        write(top / "commands", {"deps.txt": DEPENDENCIES})
+        write(top / "commands", {"deps.txt": DEPENDENCIES, ".python-version": "3.99\n"})
         write(top / "native", {"requirements.txt": f"--no-binary setproctitle\n{DEPENDENCIES}setproctitle\n"})
         project.write(CONFIGURATION.replace("HOST", host.table).replace("GIT", f"file://{repository}"))
         project.first = project.fab("deploy")

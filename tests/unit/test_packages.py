@@ -120,6 +120,10 @@ def test_pyproject_counts_as_far_as_it_installs_something() -> None:
     uv = {"pyproject.toml": PROJECT, "uv.toml": "no-binary = true\n"}
     assert first != digest(uv, "pyproject.toml") and not found(uv, "pyproject.toml").plain
     assert found({"pyproject.toml": PROJECT}, "pyproject.toml").plain
+    inner = {"back/pyproject.toml": PROJECT, "pyproject.toml": "[tool.ruff]\n"}
+    plain = found(inner, "back/pyproject.toml")
+    above = found({**inner, "pyproject.toml": "[tool.uv]\nno-binary = true\n"}, "back/pyproject.toml")
+    assert plain.plain and not above.plain and plain.digest != above.digest, "uv looks upwards for its settings"
     assert not found({"pyproject.toml": PROJECT}, "pyproject.toml", groups=("prod",)).plain, "it has a URL"
 
 
