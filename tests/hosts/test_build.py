@@ -109,6 +109,16 @@ MEDIA_ROOT = {{ env.DEPLOYKIT_CODE | python }} + "/sent"
 STATIC_URL = "/static/"
 STATIC_ROOT = {{ ref["static.root"] | python }}
 INSTALLED_APPS += ["django.contrib.staticfiles"]
+
+from django.core.checks import Error, register
+
+
+@register("mail", deploy=True)
+def mail(app_configs, **options):
+    from notes.models import Note
+
+    Note.objects.count()  # at the first deploy there is no such table yet
+    return [Error("the mail server does not answer")]
 """
 
 
@@ -371,7 +381,8 @@ def test_without_hooks_the_code_is_of_the_source_again(site: Project, host: Host
     head, _, rest = text.partition(HOOKS)
     site.write(head + rest.partition("\n\n")[2].replace("front/dist", "tiny"))
     (site.folder / "tiny/tiny/made.py").write_text('made = "by hand"\n')
-    site.deploy()
+    ran = site.deploy("--verbose")
+    assert "`check --deploy` fails, and `check` does not" in ran.text and "the mail server does not answer" in ran.text
     assert (page(host)["version"], page(host)["made"]) == ("of the source", "by hand")
     assert host.run("test", "-e", "/srv/tiny/live/code/node_modules", check=False).returncode != 0
     site.settled()

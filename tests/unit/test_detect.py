@@ -82,6 +82,27 @@ def test_settings_that_were_named_need_no_manage_py_and_choose_among_several() -
     assert find_root(Memory(files), settings="x.settings") == ("tests", ("a",))
 
 
+def test_a_manage_py_that_hands_over_to_a_module_of_the_projects_own() -> None:
+    inner = (
+        'if "test" in sys.argv:\n    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")\n'
+        'else:\n    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "squad.settings")\n'
+    )
+    package = {"squad/__init__.py": "", "squad/settings.py": "", "squad/wsgi.py": ""}
+    outer = "from squad.manage import main\nmain()\n"
+    seen = detect(Memory({**package, "manage.py": outer, "squad/manage.py": inner}))
+    assert (seen.root, seen.others, seen.settings) == ("", ("squad",), "squad.settings")
+    runs = 'import runpy\nrunpy.run_module("squad", run_name="__main__")\n'
+    seen = detect(Memory({**package, "manage.py": runs, "squad/__main__.py": inner}))
+    assert (seen.root, seen.settings, seen.wsgi) == ("", "squad.settings", "squad.wsgi:application")
+
+
+def test_settings_that_build_on_those_in_the_source_are_read_there() -> None:
+    """A configuration file's module imports the project's own: what that says counts, too."""
+    package = {"site1/__init__.py": "", "site1/settings.py": 'MEDIA_URL = "/uploads/"\n', "site1/wsgi.py": ""}
+    seen = detect(Memory({**package, "manage.py": manage("site1.settings")}), settings="live")
+    assert (seen.settings, seen.media_url, seen.wsgi) == ("live", "/uploads/", "site1.wsgi:application")
+
+
 def test_settings_for_production_are_preferred() -> None:
     wagtail = {
         "manage.py": manage("mysite.settings.dev"),
