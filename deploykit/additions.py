@@ -32,7 +32,8 @@ def add(project: Project, name: str, where: str, domains: Sequence[str], ref: st
     loads(after, project.file)  # a mistake (a domain that is taken) is told before anything is written
     _write(project.file, after)
     yield f"added [apps.{name}] to {project.file.name}"
-    yield f"  manage.py in {found.root or '.'}, settings {found.settings or 'not found'}"
+    what = "manage.py" if f"{found.root}/manage.py".lstrip("/") in tree.paths else "no manage.py; all runs"
+    yield f"  {what} in {found.root or '.'}, settings {found.settings or 'not found'}"
     for kind in ("processes", "services"):
         for each in values.get(kind, {}):
             yield f"  {kind}: {each}"

@@ -84,13 +84,16 @@ def find_root(tree: Tree, name: str = "", settings: str = "") -> tuple[str, tupl
     """(the folder of manage.py, other folders that have one): the shallowest, vendored and test folders last.
 
     `settings` is the module that the user has named: the folder that has it comes first, and there need be no
-    manage.py: then what is asked of Django is asked by `python -m django`, from the source's top.
-    Raises DeploykitError when there is none and nobody named the settings. `name` is the app's, for the message.
+    manage.py: then what is asked of Django is asked by `python -m django`, from the source's top. The same where there
+    is only a wsgi.py, from the folder that its settings are found from.
+    Raises DeploykitError when there is none of all that. `name` is the app's, for the message.
     """
     files = set(tree.paths)
     folders = [posixpath.dirname(path) for path in tree.paths if posixpath.basename(path) == "manage.py"]
     if not folders and settings:
         return "", ()
+    if not folders and (served := _served(tree, files)):
+        return served[0], ()
     if not folders:
         place = str(tree.folder or tree.label or "the source")
         tops = sorted({path.split("/")[0] + ("/" if "/" in path else "") for path in tree.paths})
@@ -118,6 +121,18 @@ def find_root(tree: Tree, name: str = "", settings: str = "") -> tuple[str, tupl
     return first, tuple(rest)
 
 
+def _served(tree: Tree, files: set[str]) -> tuple[str, str] | None:
+    """(folder, settings) by the shallowest wsgi.py or asgi.py whose settings are there."""
+    names = {"wsgi.py", "asgi.py"}
+    places = [path for path in tree.paths if posixpath.basename(path) in names and not ASIDE & set(path.split("/"))]
+    for path in sorted(places, key=lambda each: (each.count("/"), each)):
+        root = posixpath.dirname(posixpath.dirname(path))
+        settings = syntax.module(path, tree.read(path)).settings
+        if settings and syntax.path_of(settings, root, files.__contains__):
+            return root, settings
+    return None
+
+
 def detect(tree: Tree, root: str | None = None, settings: str | None = None, name: str = "") -> Detected:
     """Reads the project. `root` and `settings` are what the user has set already.
 
@@ -137,6 +152,8 @@ def detect(tree: Tree, root: str | None = None, settings: str | None = None, nam
             parsed[path] = syntax.module(path, read(path) or b"")
         return parsed[path]
 
+    served = None if posixpath.join(root, "manage.py") in files else _served(tree, files)
+    settings = settings or (served[1] if served and served[0] == root else None)
     chosen = settings or _settings(root, files, module)
     # Settings that are not in the source (a package's, a configuration file) build on those that are.
     source = chosen if syntax.path_of(chosen, root, files.__contains__) else _settings(root, files, module)

@@ -96,6 +96,13 @@ def test_a_manage_py_that_hands_over_to_a_module_of_the_projects_own() -> None:
     assert (seen.root, seen.settings, seen.wsgi) == ("", "squad.settings", "squad.wsgi:application")
 
 
+def test_a_wsgi_py_will_do_where_there_is_no_manage_py() -> None:
+    wsgi = 'import os\nos.environ.setdefault("DJANGO_SETTINGS_MODULE", "graphite.settings")\n'
+    files = {"webapp/graphite/wsgi.py": wsgi, "webapp/graphite/settings.py": "", "webapp/graphite/__init__.py": ""}
+    seen = detect(Memory({**files, "setup.py": "", "tests/x/wsgi.py": wsgi, "a/wsgi.py": wsgi}))
+    assert (seen.root, seen.settings, seen.wsgi) == ("webapp", "graphite.settings", "graphite.wsgi:application")
+
+
 def test_settings_that_build_on_those_in_the_source_are_read_there() -> None:
     """A configuration file's module imports the project's own: what that says counts, too."""
     package = {"site1/__init__.py": "", "site1/settings.py": 'MEDIA_URL = "/uploads/"\n', "site1/wsgi.py": ""}
