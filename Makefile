@@ -32,7 +32,7 @@ $(VENV)/.developed: $(VENV)/.installed
 	@$(BIN)/pip install --quiet --disable-pip-version-check --group dev
 	@touch $@
 
-demo: $(VENV)/.installed ## Boot a throw-away host, deploy three Django apps to it, prove it
+demo: $(VENV)/.installed ## Boot a throw-away host, deploy four Django apps to it, prove it
 	@$(SUDO) $(BIN)/python examples/demo.py
 
 demo-down: $(VENV)/.installed ## Throw the demo's host away
