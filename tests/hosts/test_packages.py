@@ -227,7 +227,8 @@ def test_a_changed_source_keeps_what_is_installed_but_where_it_may_decide_it(sit
     before = virtualenvs()
     for app in ("files", "poetry", "commands"):
         site.edit(f"{app}/tiny/urls.py", "version 1", "version 2")
-    site.deploy()
+    ran = site.deploy()
+    assert all(f"{app}: sending 1 file, " in ran.text for app in ("files", "poetry", "commands")), ran.text
     after = virtualenvs()
     assert {app for app in APPS if before[app] != after[app]} == {"commands"}
     for app in ("files", "poetry", "commands"):
