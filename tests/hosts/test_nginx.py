@@ -52,6 +52,7 @@ location = /robots-by-hand.txt { default_type text/plain; return 200 "by hand"; 
 "/odd/".folder = ["odd $ '; name", "assets"]
 "/uploads/".folder = "uploads"
 "/".folder = "front"
+"/app/" = { folder = "front", snippet = "error_page 404 =200 /app/index.html;" }
 "/upload/" = { max_body = "1m", timeout = 77, snippet = "add_header X-Snippet here;" }
 "/v1/".process = "api"
 
@@ -67,6 +68,8 @@ headers = { Cache-Control = "private" }
 [apps.shut.nginx.basic_auth]
 anna = { command = "cat anna" }
 bert = { secret = "BERT" }
+[apps.shut.nginx.locations]
+"/open/".snippet = "auth_basic off;"
 [[apps.shut.checks]]
 path = "/x"
 text = "HTTP_HOST"
@@ -217,6 +220,13 @@ def test_files_at_the_root_come_before_the_app(host: Host) -> None:
     assert shown(posted)["size"] == 1000
 
 
+def test_a_single_page_app_has_paths_of_its_own(host: Host) -> None:
+    for path in ("/app/", "/app/users/5", "/app/users/", "/app/index.html"):
+        answer = host.curl(FULL, path)
+        assert (answer.status, answer.text) == (200, "front page"), path
+    assert host.curl(FULL, "/app/robots.txt").text == "nobody"
+
+
 def test_paths_of_another_process(host: Host) -> None:
     for path in ("/api/", "/api/a/b", "/v2", "/v2/x", "/v1/y"):
         assert host.curl(FULL, path).text == f"api {path}"
@@ -340,6 +350,8 @@ def test_a_password_is_asked_for(site: Project, host: Host) -> None:
     for user in ('anna:anna\'s: "pass" $word é', "bert:bert's"):
         found = shown(secure(host, SHUT, "/x", "--user", user))
         assert "HTTP_AUTHORIZATION" not in found, "that was nginx's"
+    token = shown(secure(host, SHUT, "/open/x", *header("Authorization", "Token abc")))
+    assert token["HTTP_AUTHORIZATION"] == "Token abc", "that is the app's"
     assert secure(host, SHUT, "/static/both.txt", "--user", "bert:bert's").text == "collected"
     assert host.said("stat", "-c", "%U:%G %a", "/etc/deploykit/shut.passwords") == "root:www-data 640"
     assert host.run("cat", "/etc/deploykit/shut.passwords", check=False, user="full").returncode != 0
@@ -390,7 +402,7 @@ def test_a_site_of_somebody_elses_is_seen(site: Project, host: Host) -> None:
 def test_the_password_goes_again(site: Project, host: Host) -> None:
     text = site.toml.read_text()
     head, _, tail = text.partition("[apps.shut.nginx.basic_auth]")
-    site.write(head + tail[tail.index("[[") :])
+    site.write(head + tail[tail.index("[apps.shut.nginx.locations]") :])
     site.deploy()
     assert shown(secure(host, SHUT, "/x"))["scheme"] == "https"
     assert host.run("test", "-e", "/etc/deploykit/shut.passwords", check=False).returncode == 1
