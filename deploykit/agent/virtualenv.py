@@ -61,6 +61,7 @@ def install(deployment: Deployment, tell: Tell) -> None:
     venv, user = deployment.virtualenv, deployment.app
     shutil.rmtree(venv, ignore_errors=True)
     venv.mkdir(mode=0o750)
+    shutil.chown(venv, "root", user)  # uv, as the app, looks whether an interpreter is in it
     try:
         uv = installing.Uv(deployment, tell)
         if not _shared(deployment, uv):
