@@ -50,7 +50,7 @@ test-fast: $(VENV)/.developed ## Tests that need no host
 
 test-hosts: $(VENV)/.developed ## Tests on real machines, booted here
 	$(SUDO) $(BIN)/python -c 'from deploykit import sandbox; sandbox.prepare(print)'
-	$(SUDO) $(BIN)/pytest tests/hosts -n 2 --dist loadfile --durations 15
+	$(SUDO) $(BIN)/pytest tests/hosts -n 3 --dist loadfile --durations 15
 
 test-slow: $(VENV)/.developed ## Other people's large projects on real machines (half an hour, much memory and disk)
 	$(SUDO) $(BIN)/python -c 'from deploykit import sandbox; sandbox.prepare(print)'

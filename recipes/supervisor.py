@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from deploykit.agent.resource import Render, Resource
 from deploykit.agent.resources import REREAD, Directory, File, Package, SharedService
-from deploykit.agent.values import Facts, Host
+from deploykit.agent.values import App, Facts, Host, Service
+from deploykit.recipes import memcached, redis
 
 _DROP_IN = "/etc/systemd/system/supervisor.service.d"
 
@@ -18,5 +19,18 @@ def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
     yield Package("supervisor")
     yield Directory(_DROP_IN)
     # how the service ends and begins again: it need not be restarted for that to count
-    yield File(f"{_DROP_IN}/deploykit.conf", render("supervisor/service.conf.j2"), actions=(REREAD,))
+    text = render("supervisor/service.conf.j2", after=sorted(_stands_on(host)))
+    yield File(f"{_DROP_IN}/deploykit.conf", text, actions=(REREAD,))
     yield SharedService("supervisor.service")
+
+
+def _stands_on(host: Host) -> set[str]:
+    """The services that the apps use: they are up before the apps, and down after them."""
+    found = {"postgresql.service" for app in host.apps if app.database.kind == "postgres"}
+    return found | {_unit(app, store) for app in host.apps for store in app.stores}
+
+
+def _unit(app: App, store: Service) -> str:
+    if store.kind == "rabbitmq":
+        return "rabbitmq-server.service"
+    return redis.unit(app, store) if store.kind == "redis" else memcached.unit(app, store)

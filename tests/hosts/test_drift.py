@@ -90,7 +90,7 @@ def content(kind: str, of: dict[str, Any]) -> tuple[str, str, str]:
             return f"postgres database {name}", grant, "open to every role"
         case "Uv":
             return "uv", "chmod 0644 /opt/deploykit/uv/bin/uv", "version"
-        case "Package" | "Started":
+        case "Package" | "Started" | "Names":
             return "", "", ""
     raise AssertionError(f"teach this test about {kind}")
 
