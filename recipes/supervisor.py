@@ -19,15 +19,19 @@ def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
     yield Package("supervisor")
     yield Directory(_DROP_IN)
     # how the service ends and begins again: it need not be restarted for that to count
-    text = render("supervisor/service.conf.j2", after=sorted(_stands_on(host)))
-    yield File(f"{_DROP_IN}/deploykit.conf", text, actions=(REREAD,))
+    yield File(f"{_DROP_IN}/deploykit.conf", render("supervisor/service.conf.j2"), actions=(REREAD,))
+    for app in host.apps:
+        if after := sorted(_stands_on(app)):
+            text = render("supervisor/after.conf.j2", app=app, after=after)
+            # of the app's own, so that it leaves with the app
+            yield File(f"{_DROP_IN}/{app.name}.after.conf", text, actions=(REREAD,), app=app.name)
     yield SharedService("supervisor.service")
 
 
-def _stands_on(host: Host) -> set[str]:
-    """The services that the apps use: they are up before the apps, and down after them."""
-    found = {"postgresql.service" for app in host.apps if app.database.kind == "postgres"}
-    return found | {_unit(app, store) for app in host.apps for store in app.stores}
+def _stands_on(app: App) -> set[str]:
+    """The services that an app uses: they are up before the apps, and down after them."""
+    found = {"postgresql.service"} if app.database.kind == "postgres" else set()
+    return found | {_unit(app, store) for store in app.stores}
 
 
 def _unit(app: App, store: Service) -> str:

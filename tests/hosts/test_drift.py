@@ -77,6 +77,8 @@ def content(kind: str, of: dict[str, Any]) -> tuple[str, str, str]:
             return f"link {path}", f"ln -sfn /dev/null {path}", "target"
         case "Absent":
             return f"absent {path}", f"touch {path}", "exists"
+        case "NoPasswords":
+            return f"passwords {path}", f"touch {path}", "exists"
         case "Service" | "SharedService" if of["running"]:
             return f"service {unit}", f"systemctl disable -q --now {unit}", "running"
         case "Service" | "SharedService":
@@ -147,7 +149,18 @@ SLOT = {
 def test_everything_altered_by_hand(site: Project, host: Host, alter: Any) -> None:
     things = [alter(kind, of) for kind, of in managed(host)]
     # What needs a running PostgreSQL is altered before it is stopped, what folders hold before the folders.
-    order = ("postgres ", "user ", "uv", "package ", "file ", "link ", "absent ", "directory ", "service ")
+    order = (
+        "postgres ",
+        "user ",
+        "uv",
+        "package ",
+        "file ",
+        "link ",
+        "absent ",
+        "passwords ",
+        "directory ",
+        "service ",
+    )
     things = sorted(
         (each for each in things if each[0]),
         key=lambda each: [each[0].startswith(begin) for begin in order].index(True),
