@@ -270,11 +270,12 @@ def commands(beside: Companions) -> dict[str, dict[str, object]]:
     """[apps.NAME.processes] for the task queues that were found, by the words of their own documentation.
 
     Celery's workers finish what they hold at TERM, RQ's and Django-Q's too; Huey's consumer does at INT, and at TERM
-    interrupts it: docs.celeryq.dev (workers), python-rq.org/docs/workers, huey.readthedocs.io (consumer).
+    interrupts it: docs.celeryq.dev (workers), python-rq.org/docs/workers, huey.readthedocs.io (consumer). The process's
+    number names a Celery worker: RabbitMQ refuses a second one of the same name, and a deploy has two for a while.
     """
     found: dict[str, dict[str, object]] = {}
     if beside.celery:
-        found["worker"] = {"command": f"celery -A {beside.celery} worker --loglevel info"}
+        found["worker"] = {"command": f"celery -A {beside.celery} worker --loglevel info --hostname $$@%h"}
     if beside.beat:
         how = (
             f"--scheduler {beside.beat_scheduler}"

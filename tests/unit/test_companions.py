@@ -60,7 +60,7 @@ def test_celery_with_beat_and_one_redis_for_cache_and_broker() -> None:
     assert values["env"] == {"REDIS_URL": "${broker.url}"}
     app = project.apps[0]
     assert {each.name: (each.command, each.once, each.signal) for each in app.processes} == {
-        "worker": ("celery -A site1 worker --loglevel info", False, "TERM"),
+        "worker": ("celery -A site1 worker --loglevel info --hostname $$@%h", False, "TERM"),
         "beat": ("celery -A site1 beat --loglevel info --schedule ${data.dir}/celerybeat-schedule", True, "TERM"),
     }
     assert app.services[0].persistent

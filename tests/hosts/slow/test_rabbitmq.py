@@ -30,7 +30,7 @@ def site(prepared: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
 def test_celery_speaks_to_rabbitmq(site: Project) -> None:
     said = site.host.said("rabbitmqctl", "-q", "list_queues", "-p", "memories", "name", "consumers").splitlines()
     assert re.search(r"^celery\s+1$", "\n".join(said), re.MULTILINE), said
-    assert "redis" not in site.host.sh("ps -eo args | grep -v grep")
+    assert "redis" not in site.host.said("ps", "-u", "memories", "-o", "args")
 
 
 def test_a_deploy_drops_no_request_and_each_task_runs_once(site: Project) -> None:
