@@ -119,12 +119,14 @@ paths = ["/ws/"]
 
 [apps.tiny.processes.other]
 asgi = "tiny.echo:application"
-server = "daphne"
+server = "uvicorn"
+workers = 2
 paths = ["/other/"]
 
 [apps.tiny.schedule.tick]
 command = "env > /srv/tiny/data/tick.env; echo ticked; sleep 3"
 at = "*:*:0/1"
+catch_up = true
 
 [apps.tiny.schedule.fails]
 command = "python -c 'import sys; sys.exit(\\"no such luck\\")'"

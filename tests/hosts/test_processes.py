@@ -83,7 +83,18 @@ def test_everything_runs_and_a_second_deploy_does_nothing(site: Project, host: H
     assert "manage.py work" in host.said("ps", "-o", "args=", "-p", pid)
     assert host.said("ps", "-o", "user=", "-p", pid) == "tiny"
     site.settled()
+
+
+def test_with_all_of_it_nothing_to_do_is_one_exec(site: Project, host: Host) -> None:
+    host.sh("printf 'LogLevel VERBOSE\\n' > /etc/ssh/sshd_config.d/verbose.conf && systemctl reload ssh")
+    assert eventually(lambda: host.run("true", check=False).returncode == 0, 10)
+    host.sh("logger -t marker begin")
     assert site.deploy().last == "nothing to do"
+    host.sh("logger -t marker end; journalctl --sync")
+    lines = host.sh("journalctl -o cat --no-pager -t marker -t sshd -t sshd-session").splitlines()
+    between = lines[lines.index("begin") : lines.index("end")]
+    # The last of them is the one that brings the word "end".
+    assert sum(line.startswith("Starting session: ") for line in between) - 1 == 1, between
 
 
 def test_websockets_go_through_nginx_and_the_rest_to_the_app(host: Host) -> None:
@@ -122,6 +133,7 @@ def test_all_have_the_same_environment(host: Host) -> None:
 
 def test_a_schedule_runs_without_overlap_and_says_how(site: Project, host: Host) -> None:
     unit = "deploykit-tiny.tick.service"
+    assert host.said("systemctl", "show", "--property=Persistent", "--value", "deploykit-tiny.tick.timer") == "yes"
     assert eventually(lambda: host.said("journalctl", "-q", "-o", "cat", "-u", unit).count("ticked") >= 2, 20)
     begins = host.said("journalctl", "-q", "-o", "short-unix", "-u", unit, "--grep", "ticked").splitlines()
     times = [float(line.split()[0]) for line in begins]
