@@ -106,7 +106,7 @@ def test_without_nginx_the_app_answers_on_its_port(site: Project, host: Host) ->
 def test_a_killed_server_on_a_port_comes_back_by_itself(host: Host) -> None:
     (pid,) = [pid for name, pid in host.programs().items() if name.startswith("reader-")]
     # Its workers outlive it until they look for their parent: what they answer in that time proves nothing.
-    workers = host.run("pgrep", "--parent", pid).split()
+    workers = host.run("pgrep", "--parent", pid).stdout.split()
     assert workers
     host.run("kill", "-9", pid)
     host.sh(f"for i in $(seq 300); do kill -0 {' '.join(workers)} 2>/dev/null || exit 0; sleep 0.1; done; exit 1")
