@@ -11,9 +11,10 @@ import hashlib
 import io
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from deploykit.agent.dataclass import dataclass
 from deploykit.catalogue import project_recipes
 
 PACKAGE = Path(__file__).parent

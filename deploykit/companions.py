@@ -10,8 +10,8 @@ import json
 import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
+from deploykit.agent.dataclass import dataclass
 from deploykit.config import requirements, syntax
 from deploykit.detect import ASIDE, Detected, Tree
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Protocol
 
+from deploykit.agent.dataclass import dataclass
 from deploykit.config import interpreters, requirements, syntax
 from deploykit.errors import DeploykitError
 

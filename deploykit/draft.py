@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from deploykit.agent.dataclass import dataclass
 from deploykit.companions import Companions, builds, commands
 from deploykit.detect import Detected
 

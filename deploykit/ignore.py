@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from deploykit.agent.dataclass import dataclass
 
 #: The file at a source's top. It is no part of a release: a change of it alone makes no new one.
 FILE = ".deployignore"

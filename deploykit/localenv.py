@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import platform
@@ -11,10 +12,11 @@ import secrets
 import socket
 import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 
 from deploykit.agent.configfile import ConfigurationFile
+from deploykit.agent.dataclass import dataclass
 from deploykit.agent.deployment import Deployment, Venv
 from deploykit.agent.envfile import EnvFile
 from deploykit.agent.secret import HostSecret, Joined, Quoted, Secret, quote
@@ -40,7 +42,7 @@ _DEBUG = re.compile(r"(?:[A-Z0-9]+_)?DEBUG")
 _FACTS = Facts("debian", "12", "bookworm", "x86_64", 1024, 1, platform.python_version())
 
 
-@dataclass
+@dataclasses.dataclass
 class Store:
     """The values that only this machine knows, by name: `secrets.json`, readable by its owner alone."""
 

@@ -6,10 +6,10 @@ import dataclasses
 import functools
 import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deploykit.agent.dataclass import dataclass
 from deploykit.agent.deployment import Deployment
 from deploykit.agent.resource import Action, Conflict, Failed, Note, Resource, encode
 from deploykit.agent.values import Facts, Host

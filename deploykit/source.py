@@ -13,10 +13,11 @@ import subprocess
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from deploykit import ignore, worktree
+from deploykit.agent.dataclass import dataclass
 from deploykit.config.project import Source
 from deploykit.errors import DeploykitError
 

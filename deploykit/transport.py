@@ -10,10 +10,10 @@ import contextlib
 import os
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from deploykit.agent.dataclass import dataclass
 from deploykit.errors import DeploykitError
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ import subprocess
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+
+from deploykit.agent.dataclass import dataclass
 
 
 @dataclass(frozen=True)

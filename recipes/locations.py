@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from urllib.parse import unquote
 
+from deploykit.agent.dataclass import dataclass
 from deploykit.agent.resource import Failed
 from deploykit.agent.values import App, Location, all_below
 from deploykit.recipes.build import persists

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar
 
 from deploykit.agent import paths
+from deploykit.agent.dataclass import dataclass
 from deploykit.agent.resource import Failed, Resource, State
 
 #: Where Debian's nginx.conf looks for sites: all files of the one, *.conf of the other.

@@ -8,8 +8,8 @@ import hmac
 import os
 import secrets
 import stat
-from dataclasses import dataclass
 
+from deploykit.agent.dataclass import dataclass
 from deploykit.agent.envfile import plain
 from deploykit.agent.resource import Failed, HostSecret, Resource, Secret, State
 from deploykit.agent.resources import Absent, disk

@@ -7,10 +7,10 @@ default): there is no password that could leak.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from deploykit.agent import dump
+from deploykit.agent.dataclass import dataclass
 from deploykit.agent.process import run
 from deploykit.agent.resource import Action, Failed, NotYet, Render, Resource, State
 from deploykit.agent.resources import Directory, File, Package, SharedService

@@ -9,9 +9,9 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar
 
+from deploykit.agent.dataclass import dataclass
 from deploykit.agent.process import run, tail
 from deploykit.agent.resource import Failed, Note, Render, Resource, State
 from deploykit.agent.resources import Directory, Package

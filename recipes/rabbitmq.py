@@ -14,10 +14,10 @@ import pwd
 import re
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from deploykit.agent import store
+from deploykit.agent.dataclass import dataclass
 from deploykit.agent.process import run
 from deploykit.agent.resource import Failed, HostSecret, NotYet, Render, Resource, State
 from deploykit.agent.resources import Directory, File, Package, SharedService, disk

@@ -8,8 +8,9 @@ so sizes follow the machine's size as it is sold, the smallest of `_SOLD` that t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from deploykit.agent.dataclass import dataclass
 from deploykit.agent.values import App, Facts, Service
 
 _SOLD = (512, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768, 49152, 65536, 98304, 131072)

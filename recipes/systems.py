@@ -5,8 +5,7 @@ What differs otherwise is handled where it matters; docs/systems.md lists it all
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from deploykit.agent.dataclass import dataclass
 from deploykit.agent.values import Facts
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from deploykit.agent.dataclass import dataclass
 from deploykit.agent.envfile import plain
 from deploykit.agent.resource import Joined, Resource, Secret, State
 from deploykit.agent.resources import File

@@ -9,12 +9,13 @@ import base64
 import functools
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from deploykit.agent import paths, supervisord
 from deploykit.agent.configfile import ConfigurationFile
+from deploykit.agent.dataclass import dataclass
 from deploykit.agent.envfile import EnvFile, plain
 from deploykit.agent.resource import Aspect, Failed, HostSecret, NotYet, Resource, Secret, State
 from deploykit.agent.sockets import Front

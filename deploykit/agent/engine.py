@@ -6,11 +6,12 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from deploykit.agent import early, facts, paths, pending, release, slots, transaction, virtualenv
+from deploykit.agent.dataclass import dataclass
 from deploykit.agent.deployment import Deployment, live, record, running
 from deploykit.agent.plan import Change, Difference, compare, examine, removals
 from deploykit.agent.process import forget, listen

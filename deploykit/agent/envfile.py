@@ -8,9 +8,9 @@ do not survive).
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 
+from deploykit.agent.dataclass import dataclass
 from deploykit.agent.resource import HostSecret, Joined, Resource, Secret, State
 from deploykit.agent.resources import File
 from deploykit.agent.store import plain as plain

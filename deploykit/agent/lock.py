@@ -9,9 +9,10 @@ import fcntl
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from deploykit.agent import paths, process
+from deploykit.agent.dataclass import dataclass
 from deploykit.agent.resource import Failed
 
 

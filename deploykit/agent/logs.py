@@ -7,18 +7,20 @@ journal.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import re
 import select
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO
 
 from deploykit.agent import programs, schedule, slots, wire
+from deploykit.agent.dataclass import dataclass
 from deploykit.agent.deployment import live
 from deploykit.agent.resource import Failed
 
@@ -176,7 +178,7 @@ def moment(line: str) -> float | None:
 # -- what follows ------------------------------------------------------------------------------------------------------
 
 
-@dataclass
+@dataclasses.dataclass
 class _Followed:
     """One log from now on: a file that grows, is put aside for a new one, or comes to be."""
 

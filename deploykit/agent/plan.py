@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
+from deploykit.agent.dataclass import dataclass
 from deploykit.agent.resource import Aspect, NotYet, Resource, Secret, State
 
 #: Longer texts are cut in a plan: it is for reading.

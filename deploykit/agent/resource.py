@@ -23,9 +23,9 @@ import functools
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
+from deploykit.agent.dataclass import dataclass
 from deploykit.agent.secret import HostSecret, Joined, Secret
 
 #: One aspect of a resource: a number, a text, a secret, a flag, or a tuple of them.

@@ -6,7 +6,9 @@ import json
 import re
 import urllib.parse
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
+
+from deploykit.agent.dataclass import dataclass
 
 
 class Secret:

@@ -9,9 +9,9 @@ import os
 import secrets
 import socket
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 
+from deploykit.agent.dataclass import dataclass
 from deploykit.agent.secret import Secret
 
 #: What is read of a body, in bytes: enough for any page.

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from deploykit.agent.dataclass import dataclass
 from deploykit.agent.secret import HostSecret, Joined, Secret
 
 #: A value of an app's environment: literal, secret of the user's, secret that only the host knows, or a text with such.

@@ -12,11 +12,12 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from deploykit.agent.dataclass import dataclass
 from deploykit.config.toml import Path
 from deploykit.errors import Problem
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Mistake:
     """A problem before its line is known. `path` leads to the value; `inside` counts the keys after the table's."""
 

@@ -6,11 +6,10 @@ dataclasses and not pydantic models because each command pays for its imports: p
 
 from __future__ import annotations
 
-# ruff: noqa: RUF009 (`key` makes a dataclass field; the linter knows only `field` by name)
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
+from deploykit.agent.dataclass import dataclass
 from deploykit.config.keys import key
 from deploykit.config.parts import (
     CheckTable,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-# ruff: noqa: RUF009 (`key` makes a dataclass field; the linter knows only `field` by name)
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
+from deploykit.agent.dataclass import dataclass
 from deploykit.config.keys import key
 
 Server = Literal["gunicorn", "uvicorn", "daphne"]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from deploykit.agent.dataclass import dataclass
 from deploykit.agent.secret import HostSecret, Secret
 from deploykit.agent.values import Build, Check, ConfigFile, Process, Redis, Schedule, Service, Site, Tls, Web
 from deploykit.config.models import FromCommand, FromEnv

@@ -6,9 +6,10 @@ import pathlib
 import re
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from deploykit.agent.dataclass import dataclass
 from deploykit.errors import ConfigError, Problem
 
 if sys.version_info >= (3, 11):

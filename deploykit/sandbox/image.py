@@ -11,8 +11,9 @@ import hashlib
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+
+from deploykit.agent.dataclass import dataclass
 
 from . import outer, store
 from .errors import SandboxError

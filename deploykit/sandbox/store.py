@@ -9,8 +9,9 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from deploykit.agent.dataclass import dataclass
 
 from .errors import SandboxError
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-from dataclasses import dataclass
 from typing import ClassVar
 
+from deploykit.agent.dataclass import dataclass
 from deploykit.agent.process import remembered, run
 from deploykit.agent.resource import Failed, Resource, State
 from deploykit.agent.resources import disk

@@ -7,10 +7,10 @@ import hashlib
 import os
 import shutil
 import stat
-from dataclasses import dataclass
 from typing import ClassVar
 
 from deploykit.agent import store
+from deploykit.agent.dataclass import dataclass
 from deploykit.agent.resource import Aspect, Failed, Resource, State
 from deploykit.agent.resources import disk
 from deploykit.agent.secret import Joined, Secret

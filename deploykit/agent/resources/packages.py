@@ -7,10 +7,10 @@ import os
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from deploykit.agent import firstboot
+from deploykit.agent.dataclass import dataclass
 from deploykit.agent.process import heard, remembered, run, tail
 from deploykit.agent.resource import Failed, Resource, State
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
+from deploykit.agent.dataclass import dataclass
 from deploykit.agent.process import remembered, run, tail
 from deploykit.agent.resource import Action, Failed, Resource, State
 
