@@ -10,8 +10,8 @@ import os
 import time
 from pathlib import Path
 
+from deploykit import cache
 from deploykit import detect as detection
-from deploykit import source
 from deploykit.config import interpreters, requirements, syntax
 
 _KEPT = 30 * 86_400  # seconds
@@ -21,18 +21,15 @@ def detect(tree: detection.Tree, root: str | None = None, settings: str | None =
     detection.Detected
 ):  # fmt: skip
     """`detect.detect`, whose answer for an equal tree is kept in the user's cache. Raises what that raises."""
-    place = source.CACHE / "detected" / f"{_name(tree.digest, root, settings)}.json"
+    place = cache.FOLDER / "detected" / f"{_name(tree.digest, root, settings)}.json"
     with contextlib.suppress(OSError, ValueError, TypeError):  # a damaged one is made anew
         return _read(json.loads(place.read_text()))
     found = detection.detect(tree, root, settings, name)
     with contextlib.suppress(OSError):  # a full or read-only home only makes it slower
-        place.parent.mkdir(parents=True, exist_ok=True)
         for old in place.parent.glob("*.json"):
             if time.time() - old.stat().st_mtime > _KEPT:
                 old.unlink()
-        fresh = place.with_suffix(f".{os.getpid()}-{id(tree):x}")
-        fresh.write_text(json.dumps(dataclasses.asdict(found)))
-        fresh.replace(place)
+        cache.keep(place, json.dumps(dataclasses.asdict(found)))
     return found
 
 
@@ -50,4 +47,4 @@ def _read(data: dict[str, object]) -> detection.Detected:
 
 def compiled() -> Path:
     """Where compiled templates are kept."""
-    return source.CACHE / "templates"
+    return cache.FOLDER / "templates"

@@ -15,16 +15,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from deploykit import memory, source, unset
+from deploykit import cache, memory, source, unset
 from deploykit.agent.resource import Conflict, Note
 from deploykit.agent.values import Facts, Host
-from deploykit.bundle import Bundle, bundle
+from deploykit.bundle import bundle
 from deploykit.config.project import HostEntry, Project
 from deploykit.detect import Detected, Tree
 from deploykit.errors import DeploykitError
 from deploykit.manifest import Manifest, build
+from deploykit.opening import Ahead, Opening
 from deploykit.remote import Event, Remote
-from deploykit.transport import Ssh, Target
+from deploykit.transport import Target
 
 
 class Show(Protocol):
@@ -79,28 +80,31 @@ def sources(project: Project, entry: HostEntry) -> dict[str, source.Tree]:
 
 
 class Session:
-    """One host: its requests go over one connection."""
+    """One host: its requests go over one connection, which `ahead` may have begun to open."""
 
-    def __init__(self, project: Project, entry: HostEntry, show: Show) -> None:
+    def __init__(self, project: Project, entry: HostEntry, show: Show, ahead: Ahead | None = None) -> None:
         self._project = project
         self._entry = entry
         self._show = show
-        self._bundle: Bundle = bundle(project.folder)
         self._trees: dict[str, source.Tree] = {}
         self._detected: dict[str, Detected] = {}
-        self._remote: Remote | None = None
         where = target(entry)
-        self._ssh = Ssh(where, show.host_key)
-        self._facts_file = _facts_file(where, self._ssh.user)
+        self._ahead = ahead
+        self._opening = ahead.take(entry.name, where) if ahead else Opening(where)
+        ssh = self._opening.ssh
+        # One for all requests, so that a password is asked for once.
+        self._agent = Remote(entry.name, ssh, bundle(project.folder), show.password, self._trees)
+        self._command = self._agent.command()
+        self._facts_file = _facts_file(where, ssh.user)
 
     def converge(self, operation: str, only: Sequence[str] | None) -> Outcome:
         """Plans or applies the project on this host. `only` names the apps whose code is meant."""
         outcome = Outcome(self._entry.name)
-        # What can be wrong with the file and the sources is found before a connection is opened.
+        # What can be wrong with the file and the sources is found before the host is asked for anything.
         self._trees.update(sources(self._project, self._entry))
         host = self._host()
-        with contextlib.closing(self._ssh):
-            opened = _begun(self._reach)  # meanwhile the manifest is made
+        with contextlib.closing(self._opening):
+            self._opening.begin(self._command)  # meanwhile the manifest is made
             facts = self._known_facts()
             manifest = None
             if facts is not None:
@@ -110,7 +114,7 @@ class Session:
                     if isinstance(error.__context__, Conflict):
                         raise
                     facts = None  # the host may be another than it was: only what it says now counts
-            opened()
+            self._connect()
             for _ in range(3):
                 if facts is None or manifest is None:
                     facts = self._ask_facts()
@@ -133,29 +137,30 @@ class Session:
                 if facts is None:
                     warnings, asides = unset.notes(manifest.deployments, self._detected)
                     outcome.notes, outcome.asides = (*manifest.notes, *warnings), tuple(asides)
+                    self._remember()
                     return outcome
         raise DeploykitError("the host says of itself something else each time", f"host {self._entry.name}")
 
-    def _reach(self) -> None:
-        self._ssh.open()
-        self._agent().begin()
+    def _connect(self) -> None:
+        self._opening.allow(self._show.host_key)
+        self._agent.take(self._opening.wait(self._command))
+
+    def _remember(self) -> None:
+        if self._ahead is not None:
+            self._ahead.remember(self._entry.name, self._opening.target, self._command)
 
     def ask(self, request: Event) -> Outcome:
         """Any other request."""
         outcome = Outcome(self._entry.name)
-        self._ssh.open()
-        with contextlib.closing(self._ssh):
+        with contextlib.closing(self._opening):
+            self._connect()
             for event in self._events({"digest": "", **request}):
                 self._take(event, outcome)
+            self._remember()
         return outcome
 
-    def _agent(self) -> Remote:
-        if self._remote is None:  # one for all requests, so that a password is asked for once
-            self._remote = Remote(self._entry.name, self._ssh, self._bundle, self._show.password, self._trees)
-        return self._remote
-
     def _events(self, request: Event) -> Iterator[Event]:
-        yield from self._agent().events({"who": _who(), **request})
+        yield from self._agent.events({"who": _who(), **request})
 
     def _take(self, event: Event, outcome: Outcome) -> None:
         kind = event["event"]
@@ -202,40 +207,13 @@ class Session:
 
     def _keep_facts(self, event: Event) -> Facts:
         """Kept, so that the next manifest is right at once; a stale one costs one exec, never a wrong deploy."""
-        self._facts_file.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self._facts_file.with_suffix(f".{os.getpid()}")
-        fresh.write_text(json.dumps(event["facts"]))
-        fresh.replace(self._facts_file)
+        cache.keep(self._facts_file, json.dumps(event["facts"]))
         return Facts(**event["facts"])
-
-
-def _begun(work: Callable[[], None]) -> Callable[[], None]:
-    """Begins `work` in a thread; what is returned waits for its end and raises what it raised.
-
-    A thread that nobody waits for any more (Ctrl-C, an error meanwhile) does not hold up the end of the program.
-    """
-    raised: list[BaseException] = []
-
-    def body() -> None:
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001
-            raised.append(error)
-
-    thread = threading.Thread(target=body, daemon=True)
-    thread.start()
-
-    def wait() -> None:
-        thread.join()
-        if raised:
-            raise raised[0]
-
-    return wait
 
 
 def _facts_file(where: Target, user: str) -> Path:
     name = hashlib.sha256(f"{user}@{where.address}:{where.port}".encode()).hexdigest()[:24]
-    return source.CACHE / "facts" / f"{name}.json"
+    return cache.FOLDER / "facts" / f"{name}.json"
 
 
 def _who() -> str:

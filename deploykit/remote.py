@@ -101,18 +101,19 @@ class Remote:
         self._trees = trees
         self._waiting: Exchange | None = None
 
-    def begin(self) -> None:
-        """Starts the agent, if it is there, for the request that will come: it is made ready meanwhile."""
-        self._waiting = self._transport.exec(self._command())
+    def take(self, begun: Exchange | None) -> None:
+        """What `command` has started already: the agent that waits there gets the first request."""
+        self._waiting = begun
 
-    def _command(self) -> str:
+    def command(self) -> str:
+        """Starts the agent, if it is there."""
         place = f"{FOLDER}/{self._bundle.sha}"
         return f"test -d {place} || exit {_ABSENT}; exec {self._become()}python3 -IS {place}"
 
     def events(self, request: Event) -> Iterator[Event]:
         """Sends a request and yields what the agent says. Raises DeploykitError when there is no agent to be had."""
         line = _message(request)
-        status, error = yield from self._converse(self._command(), line)
+        status, error = yield from self._converse(self.command(), line)
         if status == _ABSENT:
             bootstrap = shlex.join(["sh", "-c", _BOOTSTRAP, _INSTALL, self._bundle.sha, str(len(self._bundle.data))])
             status, error = yield from self._converse(f"exec {self._become()}{bootstrap}", self._bundle.data + line)

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from deploykit.agent.resource import Note
 from deploykit.errors import DeploykitError
-from deploykit.remote import Event
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
+
+    from deploykit.remote import Event
 
 _SIGNS = {"create": ("+", "green"), "change": ("~", "yellow"), "remove": ("-", "red"), "run": ("*", "cyan")}
 #: Lines of detail after which the first line of an error may be out of sight.

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import field
 from pathlib import Path
 
-from deploykit import ignore, worktree
+from deploykit import cache, ignore, worktree
 from deploykit.agent.dataclass import dataclass
 from deploykit.config.project import Source
 from deploykit.errors import DeploykitError
@@ -28,8 +28,6 @@ LEFT_OUT = (
 )  # fmt: skip
 #: From this many bytes on, the hashes of unchanged files are remembered between runs.
 _WORTH_REMEMBERING = 4 * 2**20
-
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deploykit"
 
 
 @dataclass(frozen=True)
@@ -167,7 +165,7 @@ class _Known:
 
     def __init__(self, folder: Path) -> None:
         name = hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:24]
-        self._place = CACHE / "trees" / f"{name}.json"
+        self._place = cache.FOLDER / "trees" / f"{name}.json"
         self._old: dict[str, list[object]] = {}
         self._new: dict[str, list[object]] = {}
         self._total = 0
@@ -191,10 +189,7 @@ class _Known:
     def keep(self) -> None:
         """Only for a source of some size: for a small one, reading the files is faster than reading this."""
         if self._hashed and self._total >= _WORTH_REMEMBERING:
-            self._place.parent.mkdir(parents=True, exist_ok=True)
-            fresh = self._place.with_suffix(f".{os.getpid()}")
-            fresh.write_text(json.dumps(self._new))
-            fresh.replace(self._place)
+            cache.keep(self._place, json.dumps(self._new))
 
 
 def _hash(place: Path, mode: int) -> str:
@@ -209,7 +204,7 @@ def _hash(place: Path, mode: int) -> str:
 
 def _checkout(url: str, ref: str, app: str) -> tuple[Path, str]:
     """A folder with the repository's files at a ref, and the commit. Kept in the cache by commit."""
-    base = CACHE / "git" / hashlib.sha256(url.encode()).hexdigest()[:24]
+    base = cache.FOLDER / "git" / hashlib.sha256(url.encode()).hexdigest()[:24]
     mirror = base / "mirror"
     where = f"[apps.{app}] source"
     if ref.startswith("-") or url.startswith("-"):

@@ -6,13 +6,13 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from deploykit.remote import Event
 from deploykit.screen import Screen, moment, number, span
 
 if TYPE_CHECKING:
     from deploykit.config import Project
     from deploykit.config.project import AppEntry
     from deploykit.operations import Outcome
+    from deploykit.remote import Event
 
 
 def receipt(show: Screen, project: Project, outcomes: Sequence[Outcome]) -> None:

@@ -12,7 +12,7 @@ from invoke.exceptions import Exit
 from deploykit import tables
 from deploykit.errors import DeploykitError
 from deploykit.screen import Screen
-from deploykit.task import chosen_apps, chosen_hosts, command, failures, names, the_project
+from deploykit.task import ahead, chosen_apps, chosen_hosts, command, failures, names, the_project
 from deploykit.tasks_app import local, logs, manage, restart, run, secrets_, shell
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
 def _converge(
     context: Any, host: str, app: str, operation: str, screen: Callable[[bool], Screen]
 ) -> tuple[Screen, list[Any]]:
+    opened = ahead(context, host)
     from deploykit.config import resolve
     from deploykit.operations import Session, each
 
@@ -49,7 +50,7 @@ def _converge(
     for warning in project.warnings:
         for line in warning.lines(str(project.file)):
             show.line(line, "yellow")
-    outcomes = each(entries, lambda entry: Session(project, entry, show).converge(operation, only))
+    outcomes = each(entries, lambda entry: Session(project, entry, show, opened).converge(operation, only))
     show.stop()
     return show, outcomes
 
@@ -107,12 +108,13 @@ def _print_json(value: Any) -> None:
 @command(help={"host": "host of deploykit.toml, several with commas, or any ssh target", "json": "print JSON"})
 def status(context: Any, host: str = "", json: bool = False) -> None:
     """Show a host's apps, releases, processes, memory and disk at a glance."""
+    opened = ahead(context, host)
     from deploykit.operations import Session, each
 
     project = the_project()
     entries = chosen_hosts(context, project, host)
     show = Screen(several=len(entries) > 1, quiet=json)
-    outcomes = each(entries, lambda entry: Session(project, entry, show).ask({"operation": "status"}))
+    outcomes = each(entries, lambda entry: Session(project, entry, show, opened).ask({"operation": "status"}))
     if json:
         _print_json({outcome.host: outcome.answer for outcome in outcomes})
     for outcome in outcomes:

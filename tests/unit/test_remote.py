@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 import pytest
 
-from deploykit import source
+from deploykit import cache, source
 from deploykit.agent.resource import Action, Secret, encode
 from deploykit.agent.resources import File
 from deploykit.bundle import Bundle, bundle, named
@@ -208,7 +208,7 @@ def receiver(agent: Bundle) -> Bundle:
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> source.Tree:
     """Empty files, equal files, a large one that does not compress, a link, many small ones."""
-    monkeypatch.setattr(source, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(cache, "FOLDER", tmp_path / "cache")
     folder = tmp_path / "app"
     folder.mkdir()
     (folder / "empty").touch()
