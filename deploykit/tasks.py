@@ -69,7 +69,9 @@ def deploy(context: Any, host: str = "", app: str = "", verbose: bool = False) -
         show.notes(outcome.host, outcome.notes, warnings=True)
         if outcome.ok and not outcome.changed:
             show.line("nothing to do", "green", outcome.host)
-    tables.receipt(show, the_project(), [outcome for outcome in outcomes if outcome.deployed])
+    deployed = [outcome for outcome in outcomes if outcome.deployed]
+    if deployed:
+        tables.receipt(show, the_project(), deployed)
     if failures(show, outcomes):
         raise Exit(code=1)
 

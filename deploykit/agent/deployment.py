@@ -11,15 +11,17 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from deploykit.agent import paths, supervisord
 from deploykit.agent.configfile import ConfigurationFile
 from deploykit.agent.dataclass import dataclass
 from deploykit.agent.envfile import EnvFile, plain
 from deploykit.agent.resource import Aspect, Failed, HostSecret, NotYet, Resource, Secret, State
-from deploykit.agent.sockets import Front
 from deploykit.agent.values import Build, Check
+
+if TYPE_CHECKING:
+    from deploykit.agent.sockets import Front
 
 SLOTS = ("a", "b")
 
@@ -148,6 +150,8 @@ class Deployment(Resource):
 
     def front(self) -> Front:
         """How nginx is asked for this app."""
+        from deploykit.agent.sockets import Front  # with HTTP, which nobody needs who only looks
+
         for name, password in self.health.visitor:
             words = f"{name}:{plain(self.app, password, make=False)}"
             return Front(self.health.tls, Secret("Basic " + base64.b64encode(words.encode()).decode()))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import urllib.parse
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 
@@ -89,6 +88,8 @@ def quote(how: str, text: str) -> str:
     if how == "python":
         return repr(text)
     if how == "url":
+        import urllib.parse  # rarely needed
+
         return urllib.parse.quote(text, safe="")
     raise ValueError(how)
 

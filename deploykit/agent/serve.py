@@ -1,4 +1,7 @@
-"""One request, answered with events. Looking happens while connected; changing goes on without the connection."""
+"""One request, answered with events. Looking happens while connected; changing goes on without the connection.
+
+Each operation loads what it alone needs: on a host with nothing to do, loading was most of what the agent did.
+"""
 
 from __future__ import annotations
 
@@ -7,31 +10,20 @@ import dataclasses
 import importlib
 import json
 import os
-import shutil
+import select
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from deploykit.agent import (
-    engine,
-    facts,
-    lock,
-    logs,
-    paths,
-    release,
-    restart,
-    runs,
-    status,
-    store,
-    transaction,
-    wire,
-)
+from deploykit.agent import engine, facts, lock, paths, runs, wire
 from deploykit.agent.deployment import Deployment
 from deploykit.agent.engine import Manifest
-from deploykit.agent.leaving import leave
 from deploykit.agent.resource import Failed, Resource, Secret, decode
+
+if TYPE_CHECKING:
+    from deploykit.agent import release
 
 
 def main() -> None:
@@ -64,9 +56,11 @@ def main() -> None:
 
 
 def _foresee() -> None:
-    """Imports what nearly every request needs while it is still on its way. A project's own recipes follow with it."""
+    """Imports what a request may need as long as it is still on its way. A project's own recipes follow with it."""
     with contextlib.suppress(ImportError):
         for name in importlib.import_module("deploykit.recipes").ORDER:
+            if select.select([sys.stdin], [], [], 0)[0]:
+                return
             importlib.import_module(f"deploykit.recipes.{name}")
 
 
@@ -152,6 +146,14 @@ def _apply(request: wire.Event) -> None:
         held.close()  # before the last word: who hears it may come again at once
         wire.send({"event": "end", "ok": True, "changed": 0, "seconds": seconds})
         return
+    _change(request, manifest, plan, holder, held)
+
+
+def _change(request: wire.Event, manifest: Manifest, plan: engine.Plan, holder: lock.Holder, held: lock.Lock) -> None:
+    import shutil
+
+    from deploykit.agent import applying, release
+
     due = {change.app for change in plan.deployments}
     lacking = [each for each in manifest.chosen if each.app in due and not release.complete(each)]
     _room()
@@ -162,7 +164,7 @@ def _apply(request: wire.Event) -> None:
 
     def work(tell: Callable[[wire.Event], None]) -> tuple[int, bool]:
         try:
-            return engine.apply(manifest, listings, received, tell)
+            return applying.apply(manifest, listings, received, tell)
         finally:
             shutil.rmtree(received, ignore_errors=True)
 
@@ -171,19 +173,27 @@ def _apply(request: wire.Event) -> None:
 
 def _room() -> None:
     """A full disk is told before anything is changed, not by the first program that stumbles over it."""
-    free = shutil.disk_usage(paths.STATE).free // 2**20
+    free = _free()
     if free < 100:
         raise Failed(f"the disk is full: {free} MiB are free on /", todo="free at least 100 MiB, then deploy again")
 
 
+def _free() -> int:
+    """MiB on the disk."""
+    disk = os.statvfs(paths.STATE)
+    return disk.f_bavail * disk.f_frsize // 2**20
+
+
 def _fetch(deployment: Deployment, received: Any) -> release.Listing:
     """Asks the controller for the tree, then for those files that the host lacks."""
+    from deploykit.agent import release
+
     wire.send({"event": "tree", "app": deployment.app, "tree": deployment.tree})
     listing: release.Listing = [(path, mode, size, sha) for path, mode, size, sha in wire.receive()["files"]]
     shas = release.missing(deployment, listing)
     sizes = {sha: size for _, _, size, sha in listing}
     needed = sum(sizes[sha] for sha in shas) // 2**20
-    free = shutil.disk_usage(paths.STATE).free // 2**20
+    free = _free()
     if needed * 2 + 50 > free:
         raise Failed(
             f"the disk is too full for the source of {deployment.app}: {needed} MiB to send, {free} MiB free",
@@ -294,11 +304,15 @@ def _note(request: wire.Event, changed: int, ok: bool, seconds: float, changes: 
 
 
 def _status(request: wire.Event) -> None:
+    from deploykit.agent import status
+
     wire.send(status.read())
     wire.send({"event": "end", "ok": True})
 
 
 def _rollback(request: wire.Event) -> None:
+    from deploykit.agent import transaction
+
     holder = _holder(request)
     held = lock.take(holder)
     deployment = transaction.earlier(request["app"], request.get("release", ""))
@@ -320,6 +334,8 @@ def _rollback(request: wire.Event) -> None:
 
 
 def _restart(request: wire.Event) -> None:
+    from deploykit.agent import restart
+
     holder = _holder(request)
     held = lock.take(holder)
     app, process = request["app"], request["process"]
@@ -338,6 +354,8 @@ def _restart(request: wire.Event) -> None:
 
 
 def _logs(request: wire.Event) -> None:
+    from deploykit.agent import logs
+
     app = request["app"]
     since = time.time() - request["ago"] if request.get("ago") else request.get("since", 0)
     logs.show(
@@ -353,12 +371,16 @@ def _logs(request: wire.Event) -> None:
 
 
 def _leave(request: wire.Event) -> None:
+    from deploykit.agent.leaving import leave
+
     holder = _holder(request)
     held = lock.take(holder)
     _detached(request, holder, held, lambda tell: leave(request["app"], erase=request["erase"], tell=tell))
 
 
 def _secrets(request: wire.Event) -> None:
+    from deploykit.agent import store, transaction
+
     app = request["app"]
     if request.get("set"):
         held = lock.take(_holder(request))

@@ -7,12 +7,10 @@ Source: supervisord.org/api.html.
 from __future__ import annotations
 
 import contextlib
-import http.client
-import socket
 import time
-import xmlrpc.client
 from typing import Any
 
+from deploykit.agent import xmlrpc
 from deploykit.agent.process import forget, remembered, run
 from deploykit.agent.resource import Failed, NotYet
 
@@ -22,33 +20,21 @@ _BAD_NAME = 10  # the fault of a program that supervisor does not know
 _STOPPED = ("STOPPED", "EXITED", "FATAL", "UNKNOWN")
 
 
-class _Connection(http.client.HTTPConnection):
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(120)
-        self.sock.connect(SOCKET)
-
-
-class _Transport(xmlrpc.client.Transport):
-    def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        return _Connection("localhost")
-
-
-def _call(method: str, *arguments: Any) -> Any:
-    proxy = xmlrpc.client.ServerProxy("http://localhost", transport=_Transport())
+def _call(method: str, *arguments: str | bool) -> Any:
     deadline = time.monotonic() + 10
     while True:
         try:
-            return getattr(proxy.supervisor, method)(*arguments)
+            return xmlrpc.call(SOCKET, f"supervisor.{method}", *arguments)
         except (FileNotFoundError, ConnectionRefusedError):
             # Its service counts as started some tenths of a second before its socket is there.
             active = run(("systemctl", "is-active", "--quiet", "supervisor.service"), check=False).returncode == 0
             if not active or time.monotonic() > deadline:
                 raise NotYet("supervisor does not run") from None
-        except (xmlrpc.client.ProtocolError, http.client.HTTPException) as error:
+        except xmlrpc.Unexpected as error:
             raise Failed(
-                f"supervisor does not answer as it should: {type(error).__name__}",
-                todo="its socket must let root in without a password (/etc/supervisor/supervisord.conf)",
+                "supervisor does not answer as it should",
+                str(error),
+                "its socket must let root in without a password (/etc/supervisor/supervisord.conf)",
             ) from None
         time.sleep(0.05)
 
@@ -87,8 +73,8 @@ def add(*programs: str) -> None:
         _call("reloadConfig")
         for program in programs:
             _call("addProcessGroup", program)
-    except xmlrpc.client.Fault as fault:
-        raise Failed(f"supervisor refuses the program {program}", fault.faultString) from None
+    except xmlrpc.Fault as fault:
+        raise Failed(f"supervisor refuses the program {program}", fault.text) from None
     except NotYet:
         raise Failed("supervisor does not run", todo="`systemctl status supervisor` on the host says why") from None
     finally:
@@ -100,9 +86,9 @@ def stop(*programs: str) -> None:
     for program in programs:
         try:
             _call("stopProcessGroup", program, False)
-        except xmlrpc.client.Fault as fault:
-            if fault.faultCode != _BAD_NAME:
-                raise Failed(f"supervisor cannot stop {program}", fault.faultString) from None
+        except xmlrpc.Fault as fault:
+            if fault.code != _BAD_NAME:
+                raise Failed(f"supervisor cannot stop {program}", fault.text) from None
         except NotYet:
             return
 
@@ -131,17 +117,17 @@ def _gone(program: str) -> bool:
         _call("stopProcessGroup", program, False)
         stopped = _call("getProcessInfo", f"{program}:{program}")["statename"] in _STOPPED
         return stopped and _removed(program)
-    except xmlrpc.client.Fault as fault:
-        if fault.faultCode == _BAD_NAME:
+    except xmlrpc.Fault as fault:
+        if fault.code == _BAD_NAME:
             return True
-        raise Failed(f"supervisor cannot stop {program}", fault.faultString) from None
+        raise Failed(f"supervisor cannot stop {program}", fault.text) from None
 
 
 def _removed(program: str) -> bool:
     try:
         _call("removeProcessGroup", program)
-    except xmlrpc.client.Fault as fault:
-        if fault.faultCode == _STILL_RUNNING:
+    except xmlrpc.Fault as fault:
+        if fault.code == _STILL_RUNNING:
             return False
         raise
     return True
@@ -150,6 +136,6 @@ def _removed(program: str) -> bool:
 def reread() -> None:
     """Lets supervisor read its files again; nothing is started or stopped by that."""
     # A program file that somebody else broke is not ours to judge here.
-    with contextlib.suppress(xmlrpc.client.Fault, NotYet):
+    with contextlib.suppress(xmlrpc.Fault, NotYet):
         _call("reloadConfig")
     forget()

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from deploykit.agent import engine
+from deploykit.agent import applying, engine
 from deploykit.agent.engine import Manifest
 from deploykit.agent.resource import Action, NotYet, Resource, Secret, State
 from deploykit.agent.resources import Absent, Directory, File, Link
@@ -33,7 +33,7 @@ def apply(tmp_path: Path, told: list[dict[str, Any]]) -> Apply:
 
     def work(*resources: Resource) -> tuple[int, bool]:
         told.clear()
-        return engine.apply(Manifest(resources, ()), {}, tmp_path, told.append)
+        return applying.apply(Manifest(resources, ()), {}, tmp_path, told.append)
 
     return work
 

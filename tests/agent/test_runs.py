@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from deploykit.agent import engine, facts, lock, paths, process, runs
+from deploykit.agent import applying, engine, facts, lock, paths, process, runs
 from deploykit.agent.engine import Manifest
 from deploykit.agent.resource import Failed, Resource, State, encode
 from deploykit.agent.resources import File
@@ -255,7 +255,7 @@ def test_owing_is_written_before_the_change(tmp_path: Path, monkeypatch: pytest.
         change(self, observed)
 
     monkeypatch.setattr(File, "change", look)
-    engine.apply(Manifest((wanted,), ()), {}, tmp_path, lambda event: None)
+    applying.apply(Manifest((wanted,), ()), {}, tmp_path, lambda event: None)
     assert len(seen) == 1 and len(seen[0]) == 1 and list((paths.PENDING).iterdir()) == []
 
 
