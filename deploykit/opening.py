@@ -93,13 +93,14 @@ class Ahead:
         self._place = cache.FOLDER / "openings" / f"{name}.json"
         self._remembered: dict[str, Any] = {}
         self._openings: dict[str, Opening] = {}
+        self._lock = threading.Lock()  # hosts are done side by side
         sys.setswitchinterval(_SWITCH)
         # A damaged one, or one of another version of deploykit, is made anew.
         with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, KeyError):
-            self._remembered = json.loads(self._place.read_text())
-            for host, said in self._remembered.items():
-                opening = self._openings[host] = Opening(_target(said["target"]))
+            for host, said in json.loads(self._place.read_text()).items():
+                opening = Opening(_target(said["target"]))
                 opening.begin(said["command"])
+                self._remembered[host], self._openings[host] = said, opening
 
     def take(self, host: str, target: Target) -> Opening:
         """The opening to a host, which is there: begun, if this is where it was to be found the last time."""
@@ -113,10 +114,11 @@ class Ahead:
         if target.ssh_config:
             return
         said = {"target": {**asdict(target), "identity": str(target.identity or "")}, "command": command}
-        if self._remembered.get(host) != said:
-            self._remembered[host] = said
-            with contextlib.suppress(OSError):  # a full or read-only home only makes it slower
-                cache.keep(self._place, json.dumps(self._remembered))
+        with self._lock:
+            if self._remembered.get(host) != said:
+                self._remembered[host] = said
+                with contextlib.suppress(OSError):  # a full or read-only home only makes it slower
+                    cache.keep(self._place, json.dumps(self._remembered))
 
 
 def _target(said: Mapping[str, Any]) -> Target:
