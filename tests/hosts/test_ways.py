@@ -57,6 +57,17 @@ def test_fabrics_own_option_names_the_host(site: Project) -> None:
     assert (ran.status, ran.last) == (0, "nothing to do"), ran.text
 
 
+def test_a_mistake_in_the_file_is_told_and_nothing_stays_on_the_host(site: Project, host: Host) -> None:
+    """The connection is open by the time that the file has been read."""
+    site.settled()
+    site.edit("deploykit.toml", "static = false", "statik = false")
+    ran = site.fab("deploy")
+    assert ran.status == 1 and "statik" in ran.text, ran.text
+    site.edit("deploykit.toml", "statik = false", "static = false")
+    host.sh("for i in $(seq 50); do pgrep -f '[/]var/lib/deploykit/agent' || exit 0; sleep 0.1; done; exit 1")
+    site.settled()
+
+
 def test_the_plan_says_how_memory_is_shared(site: Project) -> None:
     assert "MiB of memory: " in site.fab("plan").stdout
     assert "PostgreSQL" in site.fab("plan").stdout
