@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploykit import sandbox, source
+from deploykit import cache, sandbox
 from deploykit.sandbox import Image
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -175,7 +175,7 @@ def vagrantfile(name: str, image: Image) -> Iterator[Folder]:
 @contextlib.contextmanager
 def _lock(name: str, wait: bool) -> Iterator[bool]:
     """Whether this process alone holds the lock of that name, among all test runs of this user."""
-    folder = source.CACHE / "test-locks"
+    folder = cache.FOLDER / "test-locks"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / name).open("w") as lock:
         try:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from deploykit import cache as kept
 from deploykit import source
 from deploykit.config.project import Source
 from deploykit.errors import DeploykitError
@@ -20,7 +21,7 @@ from deploykit.errors import DeploykitError
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of the test's own, and a git that knows nothing of this machine's user."""
     place = tmp_path / "cache"
-    monkeypatch.setattr(source, "CACHE", place)
+    monkeypatch.setattr(kept, "FOLDER", place)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     for role in ("AUTHOR", "COMMITTER"):

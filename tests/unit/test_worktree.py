@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from deploykit import memory, source, worktree
+from deploykit import cache, memory, source, worktree
 from deploykit.config.project import Source
 
 
 @pytest.fixture(autouse=True)
 def git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(cache, "FOLDER", tmp_path / "cache")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     for role in ("AUTHOR", "COMMITTER"):
@@ -102,6 +102,6 @@ def test_what_was_read_is_remembered_by_its_content(top: Path, monkeypatch: pyte
         assert memory.detect(tree) == first
     (top / "one/config/settings.py").write_text('STATIC_URL = "/t/"\n')
     assert memory.detect(source.read(Source(folder=top / "one"), (), "one")).static_url == "/t/"
-    for kept in (source.CACHE / "detected").iterdir():
+    for kept in (cache.FOLDER / "detected").iterdir():
         kept.write_text("{")  # as a full disk leaves it
     assert memory.detect(source.read(Source(folder=top / "one"), (), "one")).static_url == "/t/"
