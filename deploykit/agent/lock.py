@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -93,6 +94,13 @@ def settle(patience: float = 300.0) -> None:
                 ) from None
             time.sleep(0.05)
     process.keep(handle)
+
+
+def settled() -> None:
+    """The run has ended in order. What it leaves running (a build's server for the next build) is nobody's orphan."""
+    process.keep()
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(paths.PROGRAMS)
 
 
 def _users() -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import pwd
+import select
 import subprocess
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from deploykit.agent.resource import Failed
@@ -34,6 +36,8 @@ ENVIRONMENT: dict[str, str] = {
     "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",
     "PIP_CERT": "/etc/ssl/certs/ca-certificates.crt",
 }
+
+_PIPE = 1 << 16  # bytes that a pipe holds: pipe(7)
 
 #: What every program we start inherits open: see `lock.settle`.
 _kept: tuple[int, ...] = ()
@@ -92,10 +96,10 @@ def forget() -> None:
     _memory.clear()
 
 
-def keep(handle: int) -> None:
-    """Every program that is started from now on has `handle` open for as long as it runs, and so have its own."""
+def keep(*handles: int) -> None:
+    """Every program that is started from now on has these open for as long as it runs, and so have its own."""
     global _kept
-    _kept = (handle,)
+    _kept = handles
 
 
 def kept() -> tuple[int, ...]:
@@ -179,6 +183,11 @@ def _follow(
     output: Callable[[str], None],
 ) -> subprocess.CompletedProcess[str]:
     lines: list[str] = []
+
+    def hear(raw: bytes) -> None:
+        lines.append(raw.decode("utf-8", "replace"))
+        output(lines[-1])
+
     with subprocess.Popen(
         list(argv),
         stdin=subprocess.PIPE if data else subprocess.DEVNULL,
@@ -193,11 +202,35 @@ def _follow(
             child.stdin.write(data)
             child.stdin.close()
         assert child.stdout is not None
-        for raw in child.stdout:
-            line = raw.decode("utf-8", "replace").rstrip("\n")
-            lines.append(line)
-            output(line)
+        rest = b""
+        for piece in _until_its_end(child, child.stdout.fileno()):
+            *whole, rest = (rest + piece).split(b"\n")
+            for line in whole:
+                hear(line)
+        if rest:
+            hear(rest)
     return subprocess.CompletedProcess(list(argv), child.returncode, "\n".join(lines), "")
+
+
+def _until_its_end(child: subprocess.Popen[bytes], handle: int) -> Iterator[bytes]:
+    """What a program prints till it ends. Some leave a server for the next time behind, which keeps the output open."""
+    os.set_blocking(handle, False)
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    ended = os.pidfd_open(child.pid)
+    try:
+        poll.register(ended, select.POLLIN)
+        while True:
+            seen = {each for each, _ in poll.poll()}
+            with contextlib.suppress(BlockingIOError):
+                piece = os.read(handle, _PIPE)
+                if not piece:
+                    return
+                yield piece
+            if ended in seen:  # and all that it had printed has been read
+                return
+    finally:
+        os.close(ended)
 
 
 def tail(text: str, lines: int = 25) -> str:

@@ -233,6 +233,7 @@ def _detached(
         except Failed as failure:
             run.write(engine.trouble(failure))
             count, ok = 0, False
+        lock.settled()
         seconds = round(time.monotonic() - began, 2)
         _note(request, count, ok, seconds, changes)
         run.write({"event": "end", "ok": ok, "changed": count, "seconds": seconds})

@@ -89,6 +89,18 @@ def test_but_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert "end it, then deploy again" in caught.value.todo
 
 
+def test_what_a_run_that_ended_in_order_leaves_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_kept", ())
+
+    def build() -> None:
+        lock.settle()
+        process.run(["sh", "-c", "sleep 3 >/dev/null 2>&1 &"])
+        lock.settled()
+
+    assert in_a_process(build) == 0
+    lock.settle(patience=0.1)
+
+
 def test_what_a_killed_writer_left_is_cleared_away(tmp_path: Path) -> None:
     def die() -> None:
         os.replace = lambda *arguments: os.kill(os.getpid(), 9)  # type: ignore[assignment,misc]
