@@ -13,6 +13,7 @@ import pwd
 import re
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from deploykit.agent import dump, paths, release, trees, virtualenv
@@ -25,6 +26,8 @@ Tell = Callable[[str], None]
 
 #: What PostgreSQL, SQLite and MySQL say of a table that is not there.
 _TABLES = re.compile(r'relation "\S+" does not exist|no such table: |\(1146, ')
+#: How Python tells of a place that is somebody else's, or on a disk that may only be read (EPERM, EACCES, EROFS).
+_REFUSED = re.compile(r"^(?:PermissionError|OSError): \[Errno (?:1|13|30)\] [^:]+: '([^']+)'", re.MULTILINE)
 _LONGEST = 70  # characters of a command in a stage's name
 
 
@@ -58,7 +61,7 @@ class Steps:
         arguments = deployment.build.collectstatic
         if arguments is not None and settings["STATIC_ROOT"] and settings["staticfiles"]:
             self._stage("static files")
-            commands.run("collectstatic", "--noinput", "--verbosity", "0", *arguments)
+            self._collect(settings["STATIC_ROOT"], arguments)
         self._hooks("after_collectstatic")
         release.gather(deployment, settings["STATIC_ROOT"])
         # Django sets the mode of each folder it makes, without the set-group-id bit that hands www-data on.
@@ -66,6 +69,23 @@ class Steps:
         if deployment.builds:
             release.compile_all(deployment, len(listing))  # what was made or altered since
         release.seal(deployment, listing)
+
+    def _collect(self, place: str, arguments: tuple[str, ...]) -> None:
+        """collectstatic, into the settings' STATIC_ROOT `place`. Raises Failed."""
+        words = ("collectstatic", "--noinput", "--verbosity", "0", *arguments)
+        status, output = self._commands.run(*words, check=False)
+        if status == 0:
+            return
+        refused = _REFUSED.search(output)
+        if refused and (Path(refused[1]).is_relative_to(place) or Path(place).is_relative_to(refused[1])):
+            app = self._deployment.app
+            raise Failed(
+                f"{app} may not write {place}, where its settings have STATIC_ROOT",
+                refused[0],
+                'let the settings read it: `STATIC_ROOT = os.environ["STATIC_ROOT"]`. Without changing the project, a '
+                f"settings module of yours does it ([apps.{app}.files]); the live release is untouched",
+            )
+        raise self._commands.failed(words, status, output)
 
     def _check(self) -> None:
         """What Django finds wrong with the code fails; what it says of the deployment or of tables yet to come is told.

@@ -110,6 +110,21 @@ def test_code_that_fails_its_check(site: Project, good: str) -> None:
     assert "cannot import name 'Letter' from 'notes.models'" in ran.stderr
 
 
+def test_static_files_that_the_app_may_not_write(site: Project, host: Host, good: str) -> None:
+    """STATIC_ROOT as on a server that was set up by hand."""
+    host.sh("install -d -m 755 /var/www/tiny/static")
+    with (site.folder / "tiny/tiny/settings.py").open("a") as settings:
+        settings.write('INSTALLED_APPS += ["django.contrib.staticfiles"]\nSTATIC_URL = "/static/"\n')
+        settings.write('STATIC_ROOT = "/var/www/tiny/static"\n')
+    (site.folder / "tiny/notes/static").mkdir()
+    (site.folder / "tiny/notes/static/notes.css").write_text("p {}\n")
+    ran = fails(site, good)
+    assert "tiny may not write /var/www/tiny/static, where its settings have STATIC_ROOT" in ran.stderr
+    assert "Permission denied: '/var/www/tiny/static/notes.css'" in ran.stderr and "File " not in ran.stderr
+    assert '`STATIC_ROOT = os.environ["STATIC_ROOT"]`' in ran.stderr
+    assert host.said("ls", "-A", "/var/www/tiny/static") == ""
+
+
 def test_a_wsgi_module_that_cannot_be_imported(site: Project, good: str) -> None:
     """`manage.py check` does not import it: gunicorn is the first to stumble."""
     site.edit("tiny/tiny/wsgi.py", "application =", "import no_such_module\n\napplication =")
