@@ -1,8 +1,93 @@
-"""A minimal Django project of a test's own that says how a request reached it; and its folders to be served."""
+"""A minimal Django project of a test's own that says how a request reached it; its folders to be served; its sites."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+FULL, SHUT, FAR, NEAR = (f"{name}.example" for name in ("full", "shut", "far", "near"))
+LONG = "near-by-the-longest-name-of-all"
+HOSTILE = """a "b" 'c' \\\\d $uri ${x} ; { } # é"""
+
+CONFIGURATION = """\
+HOST
+
+[apps.full]
+source = "show"
+domains = ["full.example"]
+database = "none"
+persist = ["uploads/"]
+processes.api = { wsgi = "show.api:application", paths = ["/api/", "/v2"], workers = 1 }
+
+[apps.full.nginx]
+headers = { X-Frame-Options = "SAMEORIGIN", X-Hostile = '''DIFFICULT''', Vary = "X-Own" }
+snippet = '''
+location = /robots-by-hand.txt { default_type text/plain; return 200 "by hand"; }
+'''
+
+[apps.full.nginx.redirects]
+"/old" = "/new"
+"/query" = "/new?a=1#part"
+"/tree/" = "/wood/"
+"/away/" = "https://other.example/$here;{/"
+"/caf%C3%A9 x/" = "/coffee/"
+
+[apps.full.nginx.locations]
+"/static/".folder = ["assets"]
+"/media/" = { folder = "uploads/defaults" }
+"/docs/" = { folder = "docs", headers = { X-Frame-Options = "", X-Docs = "yes" }, snippet = "expires 1h;" }
+"/odd/".folder = ["odd $ '; name", "assets"]
+"/uploads/".folder = "uploads"
+"/".folder = "front"
+"/app/" = { folder = "front", snippet = "error_page 404 =200 /app/index.html;" }
+"/upload/" = { max_body = "1m", timeout = 77, snippet = "add_header X-Snippet here;" }
+"/v1/".process = "api"
+
+[apps.shut]
+source = "show"
+domains = ["shut.example"]
+database = "none"
+health = "/health"
+tls = { certificate = "/etc/ssl/shut.pem", key = "/etc/ssl/shut.key" }
+[apps.shut.nginx]
+proxies = ["192.0.2.1", "2001:db8::/32"]
+headers = { Cache-Control = "private" }
+[apps.shut.nginx.basic_auth]
+anna = { command = "cat anna" }
+bert = { secret = "BERT" }
+[apps.shut.nginx.locations]
+"/open/".snippet = "auth_basic off;"
+[[apps.shut.checks]]
+path = "/x"
+text = "HTTP_HOST"
+
+[apps.far]
+source = "show"
+domains = ["far.example"]
+redirects = ["www.far.example"]
+database = "none"
+env = { ONLY_BY_TLS = "1" }
+nginx = { proxies = ["OURS", "::1", "unix:"], snippet = "listen unix:/run/front.sock;" }
+[[apps.far.checks]]
+path = "/y"
+json = { scheme = "https" }
+
+[apps.LONG]
+source = "show"
+domains = ["near.example"]
+database = "none"
+tls = { certificate = "/etc/ssl/shut.pem", key = "/etc/ssl/shut.key" }
+nginx = { proxies = ["OURS"] }
+"""
+
+TEMPLATE = """\
+{% extends "deploykit/nginx/site.conf.j2" %}
+{% block http %}
+map $uri $mine { default "mine: $uri"; }
+{% endblock %}
+{% block server %}
+    location = /mine { default_type text/plain; return 200 $mine; }
+{% endblock %}
+"""
 
 _MANAGE = """\
 import os
@@ -96,3 +181,12 @@ def write(folder: Path) -> None:
         place = folder / name
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text)
+
+
+def toml(table: str, ours: str) -> str:
+    """The configuration for a host that sees us by the address `ours`."""
+    words = {"HOST\n": table, "OURS": ours, "LONG": LONG, "DIFFICULT": HOSTILE}
+    text = CONFIGURATION
+    for word, value in words.items():
+        text = text.replace(word, value)
+    return text
