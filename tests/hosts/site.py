@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -160,6 +161,32 @@ class Host:
         """The connection is closed without a word: curl's 52."""
         answer = self.curl(domain)
         assert (answer.code, answer.status, answer.body) == (52, 0, b""), answer
+
+    @contextlib.contextmanager
+    def visited(self, domain: str, *paths: str) -> Iterator[list[str]]:
+        """Meanwhile somebody asks for each of the paths again and again; what was not answered well."""
+        lost: list[str] = []
+        asked = dict.fromkeys(paths or ("/",), 0)
+        ending = threading.Event()
+
+        def visit(path: str) -> None:
+            while not ending.is_set():
+                answer = self.curl(domain, path)
+                asked[path] += 1
+                if answer.status != 200:
+                    lost.append(f"{path}: {answer.code} {answer.status}")
+                time.sleep(0.02)
+
+        visitors = [threading.Thread(target=visit, args=(path,)) for path in asked]
+        for visitor in visitors:
+            visitor.start()
+        try:
+            yield lost
+        finally:
+            ending.set()
+            for visitor in visitors:
+                visitor.join()
+        assert all(times > 5 for times in asked.values()), asked
 
     def reboot(self) -> None:
         self.machine.reboot()

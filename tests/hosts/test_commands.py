@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
+import json
+import shlex
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 
@@ -114,28 +114,6 @@ def slot(host: Host) -> str:
     return host.said("readlink", "/run/tiny/live.sock").removesuffix(".sock")
 
 
-@contextlib.contextmanager
-def visited(host: Host) -> Iterator[list[str]]:
-    """Somebody asks for the page all the time; what was not answered well."""
-    lost: list[str] = []
-    ending = threading.Event()
-
-    def visit() -> None:
-        while not ending.is_set():
-            answer = host.curl(TINY)
-            if answer.status != 200:
-                lost.append(f"{answer.code} {answer.status}")
-            time.sleep(0.02)
-
-    visitor = threading.Thread(target=visit)
-    visitor.start()
-    try:
-        yield lost
-    finally:
-        ending.set()
-        visitor.join()
-
-
 # -- with a terminal -----------------------------------------------------------------------------------------------
 
 
@@ -210,9 +188,6 @@ def test_exit_status_and_words(site: Project) -> None:
     assert site.fab("run", "--cmd", "exit 5").status == 5
     assert site.fab("run", "--cmd", "kill -9 $$").status == 137
     assert site.fab("manage", "--cmd", "nonsense").status == 1
-    import json
-    import shlex
-
     ran = site.fab("manage", "--cmd", f"echo {shlex.quote(DIFFICULT)} '' \"two words\" $HOME")
     assert json.loads(ran.stdout) == [DIFFICULT, "", "two words", "$HOME"], ran.text
     ran = site.fab(
@@ -329,7 +304,7 @@ def test_logs_of_all_kinds(site: Project, host: Host) -> None:
 
 def test_a_restart_drops_nothing(site: Project, host: Host) -> None:
     before, programs, release = slot(host), host.programs(), host.said("readlink", "/srv/tiny/live")
-    with visited(host) as lost:
+    with host.visited(TINY) as lost:
         ran = site.fab("restart", "--app", "tiny")
     assert ran.status == 0 and "tiny: runs anew" in ran.stdout, ran.text
     assert lost == []

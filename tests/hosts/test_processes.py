@@ -9,8 +9,6 @@ import os
 import re
 import socket
 import struct
-import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -171,23 +169,8 @@ def test_a_deploy_loses_no_task_and_no_beat_comes_twice(site: Project, host: Hos
         "cd /srv/tiny/data/queue && "
         "for i in $(seq 200); do echo 0.1 > $i.new; chown tiny: $i.new; mv $i.new $i.task; done"
     )
-    lost: list[str] = []
-    ending = threading.Event()
-
-    def visit() -> None:
-        while not ending.is_set():
-            answer = host.curl(TINY)
-            if answer.status != 200:
-                lost.append(f"{answer.code} {answer.status}")
-            time.sleep(0.05)
-
-    visitor = threading.Thread(target=visit)
-    visitor.start()
-    try:
+    with host.visited(TINY) as lost:
         site.deploy()
-    finally:
-        ending.set()
-        visitor.join()
     assert lost == []
     assert "version 2" in host.curl(TINY).text and slot(host) != old
     after = release(host)
@@ -200,6 +183,19 @@ def test_a_deploy_loses_no_task_and_no_beat_comes_twice(site: Project, host: Hos
     assert {each[2] for each in beats(host)} == {before, after}
     assert echoed(host, "/ws/x", "again") == "echo: again"
     site.settled()
+
+
+def test_a_restart_of_a_process_that_answers_requests_drops_none(site: Project, host: Host) -> None:
+    """Alone it would be away for a moment: the whole app comes up beside it, of the same release."""
+    before, programs, same = slot(host), host.programs(), release(host)
+    with host.visited(TINY, "/ws/plain", "/other/plain", "/") as lost:
+        ran = site.fab("restart", "--process", "live")
+    assert ran.status == 0, ran.text
+    assert lost == []
+    assert slot(host) != before and release(host) == same
+    assert not set(host.programs().values()) & set(programs.values()), "new processes"
+    assert echoed(host, "/ws/x", "anew") == "echo: anew"
+    never_twice(host)
 
 
 def test_a_worker_that_dies_fails_the_deploy(site: Project, host: Host) -> None:
