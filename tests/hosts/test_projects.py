@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from . import known
-from .conftest import WARM
-from .site import Project, eventually, standing
+from .site import Project, eventually
 from .test_main_job import token
 
 JOBS = "jobs.example"
@@ -39,16 +38,11 @@ def jobs(prepared: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     subprocess.run([str(programs / "pip"), "install", "--quiet", "wooey"], check=True)
     environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
     subprocess.run(["wooify", "-p", "jobs"], check=True, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
-    with standing("woo", WARM) as host:
-        project = Project(folder, host)
-        known.write(project, "Wooey")
-        project.first = project.fab("deploy")
+    with known.deployed("Wooey", folder, "woo") as project:
         yield project
 
 
-def test_wooey_deploys_and_a_second_deploy_changes_nothing(jobs: Project) -> None:
-    assert jobs.first is not None
-    assert jobs.first.status == 0, jobs.first.text
+def test_a_second_deploy_changes_nothing(jobs: Project) -> None:
     jobs.settled()
 
 
