@@ -1,18 +1,56 @@
-"""Ways that the other tests do not take: Fabric's -H, a jump host, uv.lock, and the way back after the switch."""
+"""Ways that the other tests do not take: Fabric's -H, a jump host, uv.lock, back after the switch, others' databases.
+
+The host is also somebody's own machine, with a PostgreSQL of theirs.
+"""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from . import tiny
 from .conftest import WARM
-from .site import READER, Host, Project, standing
+from .machines import REPOSITORY
+from .site import READER, Host, Project, eventually, standing
 
 TINY = "tiny.example"
+
+CONFIGURATION = """\
+HOST
+
+[apps.reader]
+source = "examples/reader"
+domains = ["reader.example"]
+database = "sqlite"
+static = false
+
+[apps.tiny]
+source = "tiny"
+domains = ["tiny.example"]
+
+[apps.visitor]
+source = "visitor"
+domains = ["visitor.example"]
+database = "postgresql://somebody:it%27s%20mine@127.0.0.1/theirs"
+hooks = { first_deploy = "python manage.py shell -c 'from notes.models import *; Note.objects.create(text=1)'" }
+
+[apps.plain]
+source = "plain"
+domains = ["plain.example"]
+database = "none"
+hooks = { first_deploy = "echo once >> $HOME/first" }
+"""
+#: A page that asks no database.
+PLAIN = """\
+from django.http import HttpResponse
+from django.urls import path
+
+urlpatterns = [path("", lambda request: HttpResponse("version 1"))]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -22,18 +60,24 @@ def site(prepared: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         (base / "project").mkdir()
         project = Project(base / "project", host)
         project.example("reader")
-        subprocess.run([sys.executable, "-m", "venv", str(base / "venv")], check=True)
-        subprocess.run([str(base / "venv/bin/pip"), "install", "--quiet", "uv"], check=True)
-        subprocess.run(
-            [str(base / "venv/bin/uv"), "lock", "--quiet"], cwd=project.folder / "examples/reader", check=True
-        )
-        tiny.write(project.folder / "tiny")
-        project.write(
-            f"{host.table}\n"
-            f'[apps.reader]\nsource = "examples/reader"\ndomains = ["{READER}"]\n'
-            'database = "sqlite"\nstatic = false\n\n'
-            f'[apps.tiny]\nsource = "tiny"\ndomains = ["{TINY}"]\n'
-        )
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--target",
+            base / "uv",
+        ]
+        subprocess.run([*pip, "uv"], check=True)
+        subprocess.run([base / "uv/bin/uv", "lock", "--quiet"], cwd=project.folder / "examples/reader", check=True)
+        for name in ("tiny", "visitor", "plain"):
+            tiny.write(project.folder / name)
+        (project.folder / "plain/tiny/urls.py").write_text(PLAIN)
+        host.psql("postgres", "CREATE ROLE somebody LOGIN PASSWORD 'it''s mine'")
+        host.psql("postgres", "CREATE DATABASE theirs OWNER somebody")
+        project.write(CONFIGURATION.replace("HOST\n", host.table))
         project.first = project.fab("deploy")
         assert project.first.status == 0, project.first.text
         yield project
@@ -104,3 +148,64 @@ def test_a_release_that_fails_behind_nginx_is_swapped_back(site: Project, host: 
     assert host.curl(TINY).status == 200
     (site.folder / "tiny/tiny/urls.py").write_text(good)
     site.settled()
+
+
+def test_commands_of_the_first_deploy_run_once_whosoever_the_database_is(site: Project, host: Host) -> None:
+    """Not at the second deploy, which fails after it would have run them, nor at the next that goes well."""
+
+    def once() -> None:
+        assert host.psql("theirs", "SELECT text FROM notes_note") == "1"
+        assert host.said("cat", "/srv/plain/home/first") == "once"
+
+    def each(path: str, old: str, new: str) -> None:
+        for app in ("visitor", "plain"):
+            site.edit(f"{app}/tiny/{path}", old, new)
+
+    once()
+    each("wsgi.py", "application =", "import no_such_module\n\napplication =")
+    ran = site.fab("deploy")
+    assert ran.status == 1 and ran.stderr.count("No module named 'no_such_module'") == 2, ran.text
+    once()
+    each("wsgi.py", "import no_such_module\n\n", "")
+    each("urls.py", "version 1", "version 2")
+    site.deploy()
+    assert "version 2 has 1 notes" in host.curl("visitor.example").text
+    assert "version 2" in host.curl("plain.example").text
+    once()
+
+
+def test_an_app_runs_on_ones_own_machine_with_postgresql(host: Host, tmp_path: Path) -> None:
+    """The user `deploy`, whom every test machine has, develops there, with deploykit and the database server."""
+    home = "/home/deploy"
+    desk = tmp_path / "desk"
+    tiny.write(desk / "tiny")
+    (desk / "fabfile.py").write_text("from deploykit.tasks import *\n")
+    (desk / "deploykit.toml").write_text('[apps.workshop]\nsource = "tiny"\ndomains = ["workshop.example"]\n')
+    parts = ("deploykit", "recipes", "templates", "pyproject.toml", "README.md", "-C", tmp_path, "desk")
+    words = ["tar", "-c", "--exclude=__pycache__", "-C", REPOSITORY, *parts]
+    host.machine.run("tar", "-x", "-C", home, stdin=subprocess.run(words, capture_output=True, check=True).stdout)
+    host.sh(f"chown -R deploy: {home}; runuser -u postgres -- createuser --createdb deploy")
+    tools = f"export HOME={home} PATH=/opt/deploykit/uv/bin:$PATH SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"
+    fab = f"{tools}; cd {home}/desk; exec ../venv/bin/fab local --app workshop --postgres"
+
+    def by_them(script: str) -> str:
+        return host.said("sh", "-ec", script, user="deploy")
+
+    by_them(f"{tools}; cd {home}; uv venv -q venv; VIRTUAL_ENV={home}/venv uv pip install -q .")
+    host.sh(
+        f"runuser -u deploy -- setsid -f sh -c 'echo $$ >{home}/pid; {fab} --port 8123' </dev/null >{home}/said 2>&1"
+    )
+
+    def page() -> str:
+        return host.run("curl", "-s", "http://127.0.0.1:8123/", check=False).stdout
+
+    assert eventually(lambda: "version 1 has 0 notes" in page(), 60), host.said("cat", f"{home}/said")
+    assert host.psql("workshop", "INSERT INTO notes_note (text) VALUES ('x') RETURNING id") == "1"
+    assert "version 1 has 1 notes" in page()
+    owner = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'workshop'"
+    assert host.psql("postgres", owner) == "deploy"
+    assert by_them(f"find {home}/desk -name db.sqlite3") == ""
+    said = by_them(f"{fab} --cmd 'python manage.py dumpdata notes'")
+    assert said.endswith('[{"model": "notes.note", "pk": 1, "fields": {"text": "x"}}]'), said
+    host.sh(f"kill $(cat {home}/pid)")
+    assert eventually(lambda: page() == "", 10), "what it began ends with it"
