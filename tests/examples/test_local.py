@@ -38,8 +38,6 @@ def started(project: Path, *arguments: str) -> subprocess.Popen[str]:
         [sys.executable, "-m", "fabric", "local", *arguments],
         cwd=project, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         start_new_session=True,
-        # Who runs the tests in the background may have it ignored, and a program that is started inherits that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 
