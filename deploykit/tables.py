@@ -77,7 +77,9 @@ def secrets(show: Screen, name: str, app: AppEntry, answer: Event) -> None:
     rows = []
     for each in sorted({*there, *app.secrets}):
         at = answer["at"].get(each)
-        if each not in there:
+        if each not in there and each in app.invented:
+            since = "made at the next deploy"
+        elif each not in there:
             since = f"missing: fab secrets set --app {app.name} --name {each}"
         else:
             since = moment(at) if at else "some time ago"

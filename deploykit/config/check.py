@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from deploykit.agent.dataclass import dataclass
@@ -164,11 +164,8 @@ class Reader:
         """The member of a union that a value of this kind belongs to."""
         if isinstance(value, dict):
             tables = [option for option in options if dataclasses.is_dataclass(option)]
-            if tables:  # the one whose keys are most alike
-                return max(
-                    tables,
-                    key=lambda table: len(value.keys() & {each.name for each in dataclasses.fields(table)}),
-                )
+            if tables:  # the one whose keys are most alike, and above all those that it cannot do without
+                return max(tables, key=lambda table: _alike(table, value.keys()))
             return next(
                 (option for option in options if typing.get_origin(option) not in (None, tuple, typing.Literal)),
                 None,
@@ -193,6 +190,12 @@ class Reader:
             return value
         self.add(path, f"{value} is out of range", about["allowed"])
         return _WRONG
+
+
+def _alike(table: Any, given: Collection[str]) -> tuple[int, int]:
+    """How many of the given keys a table knows, and how many of those that it needs are given."""
+    fields = {each.name: each.default is dataclasses.MISSING for each in dataclasses.fields(table)}
+    return len(fields.keys() & given), sum(needed and name in given for name, needed in fields.items())
 
 
 def _as_meant(options: tuple[Any, ...], value: object) -> str:

@@ -310,7 +310,7 @@ class AppTable:
     env: Mapping[str, str | FromHost | FromEnv | FromCommand] = key(
         "The app's environment: literal text (which may hold ${database.host} and the like), a secret of the host's, "
         "a variable of your own environment, or a command's output.",
-        'text in quotes, { secret = "NAME" }, { env = "X" } or { command = "..." }',
+        'text in quotes, { secret = "NAME" } (with make = 40: invented), { env = "X" } or { command = "..." }',
         {},
         example='{ DB_HOST = "${database.host}", STRIPE_KEY = { env = "STRIPE_KEY" } }',
     )

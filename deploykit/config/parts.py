@@ -20,6 +20,14 @@ class FromHost:
     """A value that lives in the host's own secret store and never leaves the host."""
 
     secret: str = key("The secret's name in the host's store.", "a name such as STRIPE_KEY", example='"STRIPE_KEY"')
+    make: int = key(
+        "The host invents it when nobody has set it: so many letters, digits, - and _. In `env` only.",
+        "a number of characters, 16 to 1024",
+        0,
+        ge=16,
+        le=1024,
+        example="40",
+    )
 
 
 @dataclass(frozen=True)

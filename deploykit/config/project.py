@@ -126,6 +126,13 @@ class AppEntry:
         wanted = (*self.env.values(), self.database.url, *self.users.values())
         return tuple(dict.fromkeys(each.name for each in wanted if isinstance(each, HostSecret)))
 
+    @property
+    def invented(self) -> tuple[str, ...]:
+        """Those of them that the host invents when nobody has set them."""
+        return tuple(
+            dict.fromkeys(each.name for each in self.env.values() if isinstance(each, HostSecret) and each.make)
+        )
+
 
 @dataclass(frozen=True)
 class Project:

@@ -84,6 +84,7 @@ deploykit sets. A value is one of:
 | --- | --- |
 | `"text"` | this file; `${...}` in it is replaced, `$${` is a literal `${` |
 | `{ secret = "NAME" }` | the host's own secret store; it never leaves the host |
+| `{ secret = "NAME", make = 40 }` | the same; where nobody has set it the host invents it, so long (16 to 1024) |
 | `{ env = "NAME" }` | your environment, when you run the command |
 | `{ command = "pass show blog/stripe" }` | what the command prints on your machine, without its last line break |
 

@@ -246,6 +246,7 @@ class _App:
     def database(self, app: str) -> DatabaseEntry:
         given = self.table.database
         if isinstance(given, models.FromHost | models.FromEnv | models.FromCommand):
+            self.known_to_people(given, (*self.way, "database"), "no database's URL can be invented")
             return DatabaseEntry("url", url=self.wanted(given, (*self.way, "database")))
         kind, name = (given.kind, given.name) if isinstance(given, models.DatabaseTable) else (given, "")
         if "://" in kind:
@@ -296,8 +297,14 @@ class _App:
 
     def env(self, known: references.Known) -> dict[str, Wanted]:
         found: dict[str, Wanted] = {}
+        made: dict[str, tuple[str, int]] = {}  # by the secret's name: the first variable that lets it be made
         for name, value in self.table.env.items():
             way = (*self.way, "env", name)
+            if isinstance(value, models.FromHost) and value.make:
+                first, length = made.setdefault(value.secret, (name, value.make))
+                if length != value.make:
+                    what = f"{first} makes {value.secret} {length} characters long: it is one secret"
+                    self.reader.add((*way, "make"), what, "the same number, or another secret", str(length))
             if not _VARIABLE.fullmatch(name):
                 guess = re.sub(r"\W", "_", name, flags=re.ASCII)
                 meant = guess if _VARIABLE.fullmatch(guess) else ""
@@ -318,7 +325,19 @@ class _App:
         """Who may see the site, with their passwords."""
         table = self.table.nginx
         users = table.basic_auth if isinstance(table, models.NginxTable) else {}
-        return {name: self.wanted(value, (*self.way, "nginx", "basic_auth", name)) for name, value in users.items()}
+        found: dict[str, Wanted] = {}
+        for name, value in users.items():
+            way = (*self.way, "nginx", "basic_auth", name)
+            self.known_to_people(value, way, "nobody would know a password that the host invents")
+            found[name] = self.wanted(value, way)
+        return found
+
+    def known_to_people(
+        self, value: models.FromHost | models.FromEnv | models.FromCommand, way: Way, what: str
+    ) -> None:
+        """What somebody has to give, for the host cannot invent it."""
+        if isinstance(value, models.FromHost) and value.make:
+            self.reader.add((*way, "make"), what, f'{{ secret = "{value.secret}" }}, and `fab secrets set`')
 
     def _at(self, way: Way) -> Callable[[str, str, str], None]:
         return lambda what, allowed, suggestion: self.reader.add(way, what, allowed, suggestion)
@@ -329,7 +348,7 @@ class _App:
         if isinstance(value, models.FromHost):
             if not _VARIABLE.fullmatch(value.secret):
                 self.reader.add((*way, "secret"), f"{shown(value.secret)} is no secret's name", "letters, digits and _")
-            return HostSecret(value.secret)
+            return HostSecret(value.secret, value.make)
         if isinstance(value, models.FromEnv) and not _VARIABLE.fullmatch(value.env):
             self.reader.add((*way, "env"), f"{shown(value.env)} is no variable's name", "letters, digits and _")
         if isinstance(value, models.FromCommand) and (not value.command.strip() or "\0" in value.command):
