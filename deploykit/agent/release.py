@@ -151,8 +151,11 @@ def _keep(deployment: Deployment, code: Path, path: str, made: set[Path], group:
 
 
 def _link_compiled(kept: Path, place: Path, made: set[Path], group: int) -> None:
-    """What root compiled of a file that did not change (same time, same size) need not be compiled again."""
-    if kept.suffix != ".py":
+    """What root compiled of a file that did not change (same time, same size) need not be compiled again.
+
+    What it compiled of another file with the same text (many are empty) has another name: that is no help.
+    """
+    if kept.suffix != ".py" or kept.name != place.name:
         return
     for compiled in (kept.parent / "__pycache__").glob(f"{kept.stem}.cpython-*.pyc"):
         if compiled.lstat().st_uid == 0:
