@@ -124,10 +124,10 @@ def environment(
     }
     for each in deployment.files("a"):
         if isinstance(each, ConfigurationFile):
-            _write(
-                folder / "files" / Path(each.path).name,
-                _moved(_plain(each.content, Path(each.path).name, store), moves),
-            )
+            made = folder / "files" / Path(each.path).name
+            _write(made, _moved(_plain(each.content, made.name, store), moves))
+            if each.link and tree.folder:
+                notes += _linked(tree.folder, each.link, made, ours=bool(entry.source.git))
     if "CSRF_TRUSTED_ORIGINS" not in app.env:
         origins = [found["CSRF_TRUSTED_ORIGINS"], *(f"http://{name}:{port}" for name in HERE)]
         found["CSRF_TRUSTED_ORIGINS"] = ",".join(origins)
@@ -147,6 +147,21 @@ def _deployment(app: App, project: Project, notes: list[str]) -> Deployment:
             raise
         notes.append(f"{', '.join(each.name for each in app.files)} cannot be made here: {error.what}")
         return _deployment(replace(app, files=()), project, notes)
+
+
+def _linked(source: Path, path: str, file: Path, *, ours: bool) -> Iterator[str]:
+    """A link in the source where it is a copy of `ours`. In the developer's own folder nothing is put: says so."""
+    place = source / path
+    if place.is_symlink() and os.readlink(place) == str(file):
+        return
+    if ours:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.unlink(missing_ok=True)
+        place.symlink_to(file)
+    elif os.path.lexists(place):
+        yield f"{path} of your source is used, and not {file.name}"
+    else:
+        yield f"{path} is not in your source: ln -s {file} {place}"
 
 
 def _write(file: Path, text: str) -> None:

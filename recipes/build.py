@@ -45,6 +45,7 @@ def decides(app: App, env: Mapping[str, Value], names: Mapping[str, Value], rend
         parts.append({name: value for name, value in env.items() if isinstance(value, str)})
     if app.files:
         parts += [[name, files.told(content)] for name, content in files.contents(app, env, names, render)]
+        parts += [["link", file.name, file.link] for file in app.files if file.link]
     if folders := public(app):
         parts.append(folders)
     return (json.dumps(parts, sort_keys=True),) if parts else ()

@@ -39,8 +39,9 @@ def files(
         return
     place = folder(app, slot)
     yield Directory(place, group=app.user, mode=0o750, app=app.name)
+    links = {file.name: file.link for file in app.files}
     for file, content in contents(app, env, names, render):
-        yield ConfigurationFile(path=f"{place}/{file}", content=content, app=app.name)
+        yield ConfigurationFile(path=f"{place}/{file}", content=content, link=links[file], app=app.name)
 
 
 def contents(

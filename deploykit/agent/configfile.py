@@ -14,6 +14,7 @@ class ConfigurationFile(Resource):
 
     path: str
     content: str | Secret | Joined
+    link: str = ""  # where a link to it is in the release, relative to the source's top
 
     @property
     def key(self) -> str:

@@ -139,6 +139,12 @@ class Deployment(Resource):
         return any(isinstance(each, ConfigurationFile) for each in self.slot_a)
 
     @property
+    def links(self) -> tuple[tuple[str, str], ...]:
+        """(path in the code, name of the file) of the links to configuration files."""
+        found = [each for each in self.slot_a if isinstance(each, ConfigurationFile) and each.link]
+        return tuple((each.link, Path(each.path).name) for each in found)
+
+    @property
     def virtualenv(self) -> Path:
         """The virtualenv's folder."""
         return self.home / "venvs" / self.venv.key
@@ -198,6 +204,7 @@ class Deployment(Resource):
             **{f"socket {name}": f"{slot}.{name}.sock" for name in self.sockets},
             "boot": boot_text(self.app, slot, self.sockets),
             "environment": f"{self.app}.{slot}.env",
+            **({"files": f"{self.app}.{slot}.d"} if self.links else {}),
             "other slot": "",
             "code": "as released",
         }
@@ -226,6 +233,7 @@ class Deployment(Resource):
             **{f"socket {name}": _link(Path(f"/run/{self.app}/live.{name}.sock")) for name in self.sockets},
             "boot": _text(boot_file(self.app)),
             "environment": _link(Path(f"/etc/deploykit/{self.app}.env")),
+            **({"files": _link(self.home / "releases" / release / "files")} if self.links else {}),
             "other slot": stray(self.app, slot),
             "code": condition(self.app, release),
         }
@@ -325,10 +333,25 @@ def condition(app: str, release: str) -> str:
         return "its virtualenv is missing"
     return (
         _altered(f"{folder}/code", kept["seals"])
+        or misled(f"{folder}/code", kept.get("links", []))
         or _altered(f"{folder}/static", kept.get("static", []))
         or _altered(f"{folder}/public", kept.get("public", []))
         or "as released"
     )
+
+
+def misled(top: str, links: Iterable[Iterable[str]]) -> str:
+    """What is wrong with the links to configuration files, "" when they lead where they did."""
+    for path, target in links:
+        try:
+            found = os.readlink(f"{top}/{path}")
+        except FileNotFoundError:
+            return f"{path} is missing"
+        except OSError:
+            found = ""
+        if found != target:
+            return f"{path} was altered on the host"
+    return ""
 
 
 def _altered(top: str, seals: list[tuple[str, int, int]]) -> str:

@@ -6,13 +6,14 @@ import grp
 import json
 import os
 import pwd
+import re
 import shutil
 import stat
 import time
 from pathlib import Path
 from typing import Any
 
-from deploykit.agent import paths, trees, virtualenv
+from deploykit.agent import links, paths, trees, virtualenv
 from deploykit.agent.deployment import Deployment, condition
 from deploykit.agent.process import run
 from deploykit.agent.resource import Failed
@@ -106,6 +107,10 @@ def lay(deployment: Deployment, listing: Listing, received: Path) -> Path:
         os.chown(place, 0, group)
     for path in deployment.build.persist:
         _keep(deployment, code, path, made, group)
+    for path, name in deployment.links:
+        links.room(code, path, name, deployment.app)
+        _folders((code / path).parent, made, group)
+        (code / path).symlink_to(links.target(path, name))
     if deployment.builds:
         trees.give(code, account.pw_uid, group)
         laid = [(path, *_seen(code / path)) for path, mode, _, _ in listing if not stat.S_ISLNK(mode)]
@@ -185,6 +190,7 @@ def seal(deployment: Deployment, listing: Listing) -> None:
         altered = {path for path, *seen in laid if tuple(seen) != _seen(code / path)}
         contents = [(path, sha) for path, sha in contents if path not in altered]
         trees.take(code, account.pw_uid, 0, account.pw_gid)
+    linked = links.seal(code, deployment.links, deployment.app)
     for name in deployment.public:
         trees.publish(code, name, public, grp.getgrnam("www-data").gr_gid, deployment.home)
     paths.write(
@@ -196,6 +202,7 @@ def seal(deployment: Deployment, listing: Listing) -> None:
                 "venv": deployment.venv.key,
                 "made": time.time(),
                 "seals": list(trees.seals(code)),
+                "links": linked,
                 "static": list(trees.seals(static)),
                 "public": list(trees.seals(public)),
                 "contents": contents,
@@ -214,7 +221,9 @@ def compile_all(deployment: Deployment, files: int) -> None:
     code = str(deployment.folder / "code")
     python = virtualenv.trusted(deployment.virtualenv)
     side_by_side = ("-j", "2") if files > _MANY else ()
-    words = ("-I", "-S", "-m", "compileall", "-q", "-x", "/node_modules/", *side_by_side, code)
+    # What is compiled of a configuration file is a copy of its secrets.
+    but = "|".join(["/node_modules/", *(f"^{re.escape(f'{code}/{path}')}$" for path, _ in deployment.links)])
+    words = ("-I", "-S", "-m", "compileall", "-q", "-x", but, *side_by_side, code)
     if deployment.builds:  # it is the app's yet, and so is what it may have put in the way
         program = python or f"{deployment.virtualenv}/bin/python"
         run([program, *words], user=deployment.app, check=False)

@@ -155,6 +155,13 @@ def sockets_of(app: str, slot: str) -> list[Path]:
     return [Path(f"/run/{app}/{slot}.sock"), *sorted(Path(f"/run/{app}").glob(f"{slot}.*.sock"))]
 
 
+def lead(app: str, release: str, slot: str) -> None:
+    """Lets the links in a release's code lead to the configuration files of `slot`: it comes up there, or goes on."""
+    folder = Path("/srv") / app / "releases" / release
+    if folder.is_dir():
+        point(folder / "files", f"/etc/deploykit/{app}.{slot}.d")
+
+
 def switch(app: str, release: str, slot: str) -> None:
     """Makes `slot`, in which `release` runs, the live one: now and after a reboot."""
     home = Path("/srv") / app
@@ -167,6 +174,8 @@ def switch(app: str, release: str, slot: str) -> None:
     if before and before != release:
         point(home / "previous", f"releases/{before}")
     point(Path(f"/etc/deploykit/{app}.env"), f"{app}.{slot}.env")
+    if (home / "releases" / release / "files").is_symlink():
+        lead(app, release, slot)
     for name in names:
         point(Path(f"/run/{app}/live.{name}.sock"), f"{slot}.{name}.sock")
     point(Path(f"/run/{app}/live.sock"), f"{slot}.sock")

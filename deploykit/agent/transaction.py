@@ -23,7 +23,7 @@ Stage = Callable[[str, str], None]
 Line = Callable[[str, str], None]
 
 #: Aspects that need no new process: links and leftovers are put right in place.
-_SETTLED_IN_PLACE = {"live", "socket", "boot", "environment", "other slot"}
+_SETTLED_IN_PLACE = {"live", "socket", "boot", "environment", "files", "other slot"}
 
 
 def deploy(
@@ -67,6 +67,8 @@ def deploy(
             old = _make_room(deployment)
             partial.rename(deployment.folder)
             built = True
+        if deployment.links:
+            slots.lead(app, deployment.release, fresh)
         steps = Steps(deployment, fresh, commands, lambda name: stage(app, name), lambda text: line(app, text))
         with commands:
             if listing is not None:
@@ -101,6 +103,8 @@ def deploy(
             link = deployment.home / "live"
             if link.is_symlink() and os.readlink(link) == f"releases/{old.name}":
                 slots.point(link, f"releases/{deployment.release}")
+        if current and deployment.links and running(app, current) == deployment.release:
+            slots.lead(app, deployment.release, current)
         slots.clear(app, fresh)
         if current:
             programs.resume(app, current)
@@ -161,6 +165,8 @@ def _unwatched(app: str, error: Exception, *, back: bool) -> Failed:
 
 def settle(deployment: Deployment, current: str) -> None:
     """Puts links right and clears what an interrupted deploy left in the other slot."""
+    if deployment.links:
+        slots.lead(deployment.app, deployment.release, current)
     slots.switch(deployment.app, deployment.release, current)
     if all(each["release"] != deployment.release for each in record(deployment.app)["releases"]):
         # The deploy was killed between its switch and this: what nobody has watched yet must not count as good.

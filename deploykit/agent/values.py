@@ -177,6 +177,7 @@ class ConfigFile:
     name: str
     template: str
     pythonpath: bool = False
+    link: str = ""  # where it is to be found in the release, too: relative to the source
 
 
 @dataclass(frozen=True)

@@ -308,6 +308,12 @@ class FileTable:
 
     template: str = key("The template, in the project's folder templates/.", "a file", example='"blog/local.py.j2"')
     pythonpath: bool = key("Whether Python finds it as a module.", "true or false", False, example="true")
+    link: str = key(
+        "Where in the source the project looks for it: there each release has a link to it, whatever git has there.",
+        "a path inside the source",
+        "",
+        example='"blog/settings/local.py"',
+    )
 
 
 @dataclass(frozen=True)

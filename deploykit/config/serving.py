@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
+from posixpath import normpath
 from urllib.parse import unquote
 
 from deploykit.agent.values import ConfigFile, Location, Site, all_below
@@ -174,7 +175,7 @@ def _snippet(rules: Rules, text: str, *way: str) -> str:
 
 def files(rules: Rules) -> tuple[ConfigFile, ...]:
     """[apps.NAME.files]."""
-    found = []
+    found: list[ConfigFile] = []
     for name, value in rules.table.files.items():
         table = models.FileTable(value) if isinstance(value, str) else value
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", name):
@@ -183,5 +184,37 @@ def files(rules: Rules) -> tuple[ConfigFile, ...]:
             rules.add(("files", name, "pythonpath"), f"{shown(name)} is no module", "a name such as local_settings.py")
         if outside(table.template):
             rules.add(("files", name), f"{shown(table.template)} is not inside the folder templates/")
-        found.append(ConfigFile(name, table.template, table.pythonpath))
+        link = _link(rules, name, table.link, found) if table.link else ""
+        found.append(ConfigFile(name, table.template, table.pythonpath, link))
     return tuple(found)
+
+
+def _link(rules: Rules, name: str, text: str, before: Sequence[ConfigFile]) -> str:
+    """Where in the source a configuration file is to be: a place that nothing else of the app's table has."""
+    way, allowed = ("files", name, "link"), "a path inside the source"
+    place = normpath(text)
+    if outside(text) or place == ".":
+        rules.add(way, f"{shown(text)} is not inside the source", allowed)
+        return ""
+    if text.endswith("/"):
+        rules.add(way, f"{shown(text)} is a folder", "a file's path, without / at its end", f'"{place}/{name}"')
+    for path in rules.table.persist:
+        kept = normpath(path)
+        if place == kept:
+            rules.add(way, f"{shown(place)} persists: the app writes there itself", "another place")
+        elif _below(place, kept):
+            rules.add(way, f"{shown(place)} is within {shown(f'{kept}/')}, which persists", "another place")
+        elif _below(kept, place):
+            rules.add(way, f"{shown(kept)} in it persists: it is a folder", allowed)
+    for each in before:
+        if each.link and (place == each.link or _below(place, each.link) or _below(each.link, place)):
+            rules.add(way, f"{shown(each.link)} is the place of {shown(each.name)} already", "a place of its own")
+    site = rules.table.nginx
+    for url, location in site.locations.items() if isinstance(site, models.NginxTable) else ():
+        if any(_below(place, normpath(folder)) for folder in listed(location.folder)):
+            rules.add(way, f"nginx serves that folder at {url}: anybody could read the file", "another place")
+    return place
+
+
+def _below(path: str, folder: str) -> bool:
+    return path.startswith(f"{folder}/")

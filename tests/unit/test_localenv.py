@@ -27,10 +27,19 @@ TREE = {
 }  # fmt: skip
 
 
-def made(folder: Path, more: str = "", typed: dict[str, str] | None = None, database: str = "") -> Local:
-    text = f'[hosts.web1]\n[apps.blog]\nsource = "b"\ndomains = ["b.example"]\n{more}'
+def made(
+    folder: Path,
+    more: str = "",
+    typed: dict[str, str] | None = None,
+    database: str = "",
+    *,
+    source: Path | None = None,
+    git: str = "b",
+) -> Local:
+    text = f'[hosts.web1]\n[apps.blog]\nsource = "{git}"\ndomains = ["b.example"]\n{more}'
     project = loads(text, folder / "deploykit.toml")
     tree = Memory(TREE)
+    tree.folder = source
 
     def ask(question: str) -> str:
         name = question.split()[0]
