@@ -196,7 +196,7 @@ def test_a_build_may_not_put_something_else_there(site: Project, host: Host) -> 
     site.settled()
     site.write(f'{text}\n[apps.tiny.hooks]\nafter_install = "rm tiny/configuration.py; touch tiny/configuration.py"\n')
     ran = site.fab("deploy")
-    assert ran.status == 1, ran.text
+    assert ran.status == 1 and "the build has put something else at tiny/configuration.py" in ran.stderr, ran.text
     assert page(host)[0] == "blue" and slot(host) in "ab"
     site.write(text)
     site.deploy()
