@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 def receipt(show: Screen, project: Project, outcomes: Sequence[Outcome]) -> None:
     """What a deploy has brought live, and where to look at it."""
+    if not outcomes:
+        return
     rows = []
     for outcome in outcomes:
         for event in outcome.deployed:

@@ -37,7 +37,7 @@ __all__ = [
 
 def _converge(
     context: Any, host: str, app: str, operation: str, screen: Callable[[bool], Screen]
-) -> tuple[Screen, list[Any]]:
+) -> tuple[Screen, Any, list[Any]]:
     opened = ahead(context, host)
     from deploykit.config import resolve
     from deploykit.operations import Session, each
@@ -52,7 +52,7 @@ def _converge(
             show.line(line, "yellow")
     outcomes = each(entries, lambda entry: Session(project, entry, show, opened).converge(operation, only))
     show.stop()
-    return show, outcomes
+    return show, project, outcomes
 
 
 @command(
@@ -64,14 +64,12 @@ def _converge(
 )
 def deploy(context: Any, host: str = "", app: str = "", verbose: bool = False) -> None:
     """Make the host as deploykit.toml says: what it needs, then the code of its apps."""
-    show, outcomes = _converge(context, host, app, "apply", lambda many: Screen(several=many, verbose=verbose))
+    show, project, outcomes = _converge(context, host, app, "apply", lambda many: Screen(several=many, verbose=verbose))
     for outcome in outcomes:
         show.notes(outcome.host, outcome.notes, warnings=True)
         if outcome.ok and not outcome.changed:
             show.line("nothing to do", "green", outcome.host)
-    deployed = [outcome for outcome in outcomes if outcome.deployed]
-    if deployed:
-        tables.receipt(show, the_project(), deployed)
+    tables.receipt(show, project, [outcome for outcome in outcomes if outcome.deployed])
     if failures(show, outcomes):
         raise Exit(code=1)
 
@@ -86,7 +84,7 @@ def deploy(context: Any, host: str = "", app: str = "", verbose: bool = False) -
 )
 def plan(context: Any, host: str = "", app: str = "", json: bool = False, verbose: bool = False) -> None:
     """Show exactly what `deploy` would change. Exit 0: nothing, 2: changes, 1: an error."""
-    show, outcomes = _converge(
+    show, _, outcomes = _converge(
         context, host, app, "plan", lambda many: Screen(several=many, verbose=verbose, quiet=json)
     )
     failed = failures(show, outcomes)

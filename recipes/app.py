@@ -234,11 +234,11 @@ def environment(app: App, release: str, slot: str, venv: str) -> dict[str, Value
     # What the host invents may go by a name of the project's, too: DJANGO_SECRET_KEY = { secret = "SECRET_KEY" }.
     invented = {each.name: each for name, each in found.items() if isinstance(each, HostSecret) and name not in app.env}
     invented |= {each.name: each for each in app.env.values() if isinstance(each, HostSecret) and each.make}
-    for name, value in {**found, **app.env}.items():
-        if isinstance(value, HostSecret):
-            found[name] = invented.get(value.name, value)
-        elif name in app.env:
-            found[name] = replaced(value, names) if isinstance(value, str) else value
+    found |= {name: replaced(value, names) if isinstance(value, str) else value for name, value in app.env.items()}
+    found = {
+        name: invented.get(value.name, value) if isinstance(value, HostSecret) else value
+        for name, value in found.items()
+    }
     if files.on_pythonpath(app):
         theirs = found.get("PYTHONPATH", "")
         place = names_as_text(names, "files.dir")

@@ -15,15 +15,10 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
 
 from deploykit.agent import engine, facts, lock, paths, runs, wire
-from deploykit.agent.deployment import Deployment
 from deploykit.agent.engine import Manifest
 from deploykit.agent.resource import Failed, Resource, Secret, decode
-
-if TYPE_CHECKING:
-    from deploykit.agent import release
 
 
 def main() -> None:
@@ -152,15 +147,15 @@ def _apply(request: wire.Event) -> None:
 def _change(request: wire.Event, manifest: Manifest, plan: engine.Plan, holder: lock.Holder, held: lock.Lock) -> None:
     import shutil
 
-    from deploykit.agent import applying, release
+    from deploykit.agent import applying, incoming, release
 
     due = {change.app for change in plan.deployments}
     lacking = [each for each in manifest.chosen if each.app in due and not release.complete(each)]
-    _room()
+    incoming.room()
     received = paths.STATE / "incoming"
     shutil.rmtree(received, ignore_errors=True)
     received.mkdir(mode=0o700)
-    listings = {each.app: _fetch(each, received) for each in lacking}
+    listings = {each.app: incoming.fetch(each, received) for each in lacking}
 
     def work(tell: Callable[[wire.Event], None]) -> tuple[int, bool]:
         try:
@@ -169,40 +164,6 @@ def _change(request: wire.Event, manifest: Manifest, plan: engine.Plan, holder: 
             shutil.rmtree(received, ignore_errors=True)
 
     _detached(request, holder, held, work)
-
-
-def _room() -> None:
-    """A full disk is told before anything is changed, not by the first program that stumbles over it."""
-    free = _free()
-    if free < 100:
-        raise Failed(f"the disk is full: {free} MiB are free on /", todo="free at least 100 MiB, then deploy again")
-
-
-def _free() -> int:
-    """MiB on the disk."""
-    disk = os.statvfs(paths.STATE)
-    return disk.f_bavail * disk.f_frsize // 2**20
-
-
-def _fetch(deployment: Deployment, received: Any) -> release.Listing:
-    """Asks the controller for the tree, then for those files that the host lacks."""
-    from deploykit.agent import release
-
-    wire.send({"event": "tree", "app": deployment.app, "tree": deployment.tree})
-    listing: release.Listing = [(path, mode, size, sha) for path, mode, size, sha in wire.receive()["files"]]
-    shas = release.missing(deployment, listing)
-    sizes = {sha: size for _, _, size, sha in listing}
-    needed = sum(sizes[sha] for sha in shas) // 2**20
-    free = _free()
-    if needed * 2 + 50 > free:
-        raise Failed(
-            f"the disk is too full for the source of {deployment.app}: {needed} MiB to send, {free} MiB free",
-            todo="free some disk space, or leave files out with `exclude`",
-        )
-    wire.send({"event": "want", "app": deployment.app, "files": shas, "bytes": sum(sizes[sha] for sha in shas)})
-    if shas:
-        wire.receive_files(shas, sizes, received)
-    return listing
 
 
 def _detached(
