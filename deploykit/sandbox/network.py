@@ -41,6 +41,11 @@ def gateway() -> str:
     return f"{_prefix()}.1"
 
 
+def _hardware_address() -> str:
+    """The bridge's: one that is administered locally (02), with our network's numbers in it."""
+    return "02:64:6b:" + ":".join(f"{int(number):02x}" for number in _prefix().split("."))
+
+
 def free_address() -> str:
     """An address no sandbox has. Call it, and write the record, under `store.shared_lock("network")`."""
     taken = {record.address for record in store.records()}
@@ -55,6 +60,9 @@ def ensure() -> None:
     """Bridge, forwarding and masquerading as they should be; does nothing twice. Needs the network lock."""
     if not Path(f"/sys/class/net/{BRIDGE}").exists():
         _run("ip", "link", "add", BRIDGE, "type", "bridge", "forward_delay", "0")
+    # Without an address of its own a bridge takes the lowest of its ports'. When that sandbox goes down it takes
+    # another, and the other sandboxes send to the old one until they ask again: connections stood still for a minute.
+    _run("ip", "link", "set", BRIDGE, "address", _hardware_address())
     if f" {gateway()}/" not in _run("ip", "-4", "address", "show", "dev", BRIDGE):
         _run("ip", "address", "add", f"{gateway()}/24", "dev", BRIDGE)
     _run("ip", "link", "set", BRIDGE, "up")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -251,6 +253,43 @@ def test_machines_reach_one_another(machine: Machine) -> None:
     assert "1 received" in said(one.name, "ping", "-c1", "-W2", other.address)
     greeting = "import socket; print(socket.create_connection(('%s', 22), 5).recv(4).decode())"
     assert said(other.name, "python3", "-c", greeting % one.address) == "SSH-"
+
+
+#: A server that answers each after two seconds.
+LATE = """
+import socket, time
+with socket.create_server(("", 7)) as server:
+    while True:
+        visitor = server.accept()[0]
+        time.sleep(2)
+        visitor.sendall(b"later")
+        visitor.close()
+"""
+
+
+def answers(address: str, port: int) -> bool:
+    try:
+        with socket.create_connection((address, port), timeout=20) as visitor:
+            return visitor.recv(100) != b""
+    except ConnectionRefusedError:
+        return False
+
+
+def test_a_machine_that_goes_leaves_the_connections_of_others_alone(machine: Machine) -> None:
+    """What happens where the one that goes had the lowest hardware address: here a cable with such a one is pulled."""
+    host = machine()
+    cable, address = "dktest0", "02:00:00:00:00:01"
+    link = ("ip", "link")
+    subprocess.run([*link, "add", cable, "address", address, "type", "veth", "peer", "name", "dktest1"], check=True)
+    try:
+        subprocess.run([*link, "set", cable, "master", "dk0"], check=True)
+        said(host.name, "sh", "-c", f"python3 -c {shlex.quote(LATE)} >/dev/null 2>&1 &")
+        assert eventually(lambda: answers(host.address, 7))
+        with socket.create_connection((host.address, 7), timeout=20) as waiting:
+            subprocess.run([*link, "delete", cable], check=True)
+            assert waiting.recv(100) == b"later"
+    finally:
+        subprocess.run([*link, "delete", cable], capture_output=True, check=False)
 
 
 def test_two_ups_at_once_make_one_machine(machine: Machine) -> None:
