@@ -16,7 +16,12 @@ from deploykit.recipes.neighbours import Names
 from deploykit.recipes.passwords import NoPasswords, Passwords
 from deploykit.recipes.systems import system
 
-RELOAD = Action("reload nginx", (("systemctl", "reload-or-restart", "nginx.service"),), check=("nginx", "-t", "-q"))
+RELOAD = Action(
+    "reload nginx",
+    (("systemctl", "reload-or-restart", "nginx.service"),),
+    check=("nginx", "-t", "-q"),
+    replaces="nginx: worker process",
+)
 
 #: What nginx serves of deploykit's own: the page for a while without an answer, and ACME challenges
 #: (`certbot certonly --webroot -w /var/lib/deploykit/www`).

@@ -17,8 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from deploykit.agent import paths
-from deploykit.agent.process import forget, run, tail
+from deploykit.agent.process import forget, run, tail, titled
 from deploykit.agent.resource import Action, Failed, Resource, decoded, encode
+
+#: Seconds that processes may take to make way for those that replace them.
+PATIENCE = 20.0
 
 
 def _place(action: Action) -> Path:
@@ -106,10 +109,26 @@ def settle(action: Action, tell: Callable[[str], None]) -> None:
                 tail(said) + meant + (f"\nput back: {put_back}" if put_back else ""),
                 "correct what the message names (a template, a recipe, or the setting behind it) and deploy again",
             )
+    before = titled(action.replaces) if action.replaces else frozenset()
     for command in action.commands:
         tell(action.name)
         run(command)
+    if before:
+        _until_replaced(action, before)
     place.unlink(missing_ok=True)
+
+
+def _until_replaced(action: Action, before: frozenset[int]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while left := before & titled(action.replaces):
+        if time.monotonic() > deadline:
+            numbers = ", ".join(map(str, sorted(left)))
+            raise Failed(
+                f"{action.name}: after {PATIENCE:g} s the processes from before still work with what they had",
+                f"{action.replaces}: {numbers}",
+                "the log of that service says why it did not take the new configuration; then deploy again",
+            )
+        time.sleep(0.02)
 
 
 def _line(said: str, changed: Collection[str]) -> str:

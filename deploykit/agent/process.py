@@ -10,6 +10,7 @@ import select
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from deploykit.agent.resource import Failed
@@ -231,6 +232,17 @@ def _until_its_end(child: subprocess.Popen[bytes], handle: int) -> Iterator[byte
                 return
     finally:
         os.close(ended)
+
+
+def titled(title: str) -> frozenset[int]:
+    """The pids of the processes with just this title, in the place of an argument list (nginx fills it with zeros)."""
+    found = set()
+    wanted = title.encode()
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if place.read_bytes().rstrip(b"\0") == wanted:
+                found.add(int(place.parent.name))
+    return frozenset(found)
 
 
 def tail(text: str, lines: int = 25) -> str:

@@ -60,13 +60,16 @@ class Action:
     """What must happen once after changes, e.g. reload nginx. Survives an interruption until it was done.
 
     `check` (e.g. `nginx -t`) runs first; if it fails, the files changed for this action are put back as they were.
-    Each command is an argument list, run as root.
+    Each command is an argument list, run as root. `replaces` is the title of processes that it takes the place of, as
+    `ps` shows it: it is done when none that had this title before has it still. (nginx's old workers go on answering
+    for a moment after a reload, and then say that they are shutting down.)
     """
 
     name: str
     commands: tuple[tuple[str, ...], ...]
     check: tuple[str, ...] = ()
     needs: str = ""  # key of a resource; when that has left the manifest, there is nothing to do any more
+    replaces: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

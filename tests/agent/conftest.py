@@ -1,12 +1,17 @@
-"""deploykit's memory in a folder of each test's own."""
+"""deploykit's memory in a folder of each test's own, and the engine that applies resources there."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from deploykit.agent import paths
+from deploykit.agent import applying, paths
+from deploykit.agent.engine import Manifest
+from deploykit.agent.resource import Resource
+
+from .applied import Apply
 
 
 @pytest.fixture(autouse=True)
@@ -18,3 +23,19 @@ def state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
         if isinstance(value, Path):
             monkeypatch.setattr(paths, name, place / value.relative_to(before))
     return place
+
+
+@pytest.fixture
+def told() -> list[dict[str, Any]]:
+    return []
+
+
+@pytest.fixture
+def apply(tmp_path: Path, told: list[dict[str, Any]]) -> Apply:
+    """Applies resources; what was told before is forgotten."""
+
+    def work(*resources: Resource) -> tuple[int, bool]:
+        told.clear()
+        return applying.apply(Manifest(resources, ()), {}, tmp_path, told.append)
+
+    return work

@@ -1,63 +1,16 @@
-"""The engine on this machine's own files: plan, apply, what is owed."""
+"""The engine on this machine's own files: plan and apply."""
 
 from __future__ import annotations
 
-import getpass
-import grp
 import json
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import pytest
-
-from deploykit.agent import applying, engine
-from deploykit.agent.engine import Manifest
 from deploykit.agent.resource import Action, NotYet, Resource, Secret, State
-from deploykit.agent.resources import Absent, Directory, File, Link
+from deploykit.agent.resources import Absent, Directory, Link
 
-USER, GROUP = getpass.getuser(), grp.getgrgid(os.getgid()).gr_name
-Apply = Callable[..., tuple[int, bool]]
-
-
-@pytest.fixture
-def told() -> list[dict[str, Any]]:
-    return []
-
-
-@pytest.fixture
-def apply(tmp_path: Path, told: list[dict[str, Any]]) -> Apply:
-    """Applies resources; (number of changes, whether all went well)."""
-
-    def work(*resources: Resource) -> tuple[int, bool]:
-        told.clear()
-        return applying.apply(Manifest(resources, ()), {}, tmp_path, told.append)
-
-    return work
-
-
-def plan(*resources: Resource) -> engine.Plan:
-    return engine.plan(Manifest(resources, ()))
-
-
-def file(path: Path, content: str | Secret, *actions: Action) -> File:
-    return File(str(path), content, USER, GROUP, actions=actions)
-
-
-def noting(tmp_path: Path, name: str = "note", check: tuple[str, ...] = ()) -> Action:
-    """An action that leaves a line each time it is done."""
-    return Action(name, (("sh", "-c", f"echo {name} >> {tmp_path}/notes"),), check)
-
-
-def notes(tmp_path: Path) -> list[str]:
-    place = tmp_path / "notes"
-    return place.read_text().split() if place.exists() else []
-
-
-def errors(told: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [each for each in told if each["event"] == "error"]
+from .applied import GROUP, USER, Apply, errors, file, noting, plan
 
 
 @dataclass(frozen=True)
@@ -144,40 +97,6 @@ class Several(Resource):
         cls.calls.append(len(several))
         for each in several:
             Path(each.path).touch()
-
-
-@dataclass(frozen=True)
-class Deadly(Resource):
-    """The process dies right after the change, as by kill -9; the second time it lives."""
-
-    path: str
-
-    @property
-    def key(self) -> str:
-        return f"deadly {self.path}"
-
-    def wanted(self) -> State:
-        return {"there": True}
-
-    def observe(self) -> State | None:
-        return {"there": True} if Path(self.path).exists() else None
-
-    def change(self, observed: State | None) -> None:
-        Path(self.path).touch()
-        os.kill(os.getpid(), 9)
-
-
-def in_a_process(work: Callable[[], Any]) -> int:
-    """The exit status of a process that does this; -9: it was killed."""
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            work()
-            status = 0
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 # -- plan and apply --------------------------------------------------------------------------------
@@ -279,90 +198,3 @@ def test_a_secret_that_does_not_take_is_not_shown(tmp_path: Path, apply: Apply, 
     undo = Action("undo", (("sh", "-c", f"echo theirs > {tmp_path}/s"),))
     assert apply(file(tmp_path / "s", Secret("hush-hush"), undo))[1] is False
     assert errors(told) and "hush" not in json.dumps(told)
-
-
-# -- what is owed ----------------------------------------------------------------------------------
-
-
-def test_an_action_is_done_once_however_many_need_it(
-    tmp_path: Path, apply: Apply, told: list[dict[str, Any]], state: Path
-) -> None:
-    note = noting(tmp_path)
-    assert apply(file(tmp_path / "a", "", note), file(tmp_path / "b", "", note)) == (3, True)
-    assert notes(tmp_path) == ["note"] and [each for each in told if each["event"] == "action"] == [
-        {"event": "action", "name": "note"}
-    ]
-    assert list((state / "pending").iterdir()) == []
-    apply(file(tmp_path / "a", "", note), file(tmp_path / "b", "", note))
-    assert notes(tmp_path) == ["note"], "nothing changed, nothing follows"
-
-
-def test_killed_between_change_and_action(tmp_path: Path, apply: Apply, told: list[dict[str, Any]]) -> None:
-    note = noting(tmp_path)
-    wanted = (file(tmp_path / "a", "new", note), Deadly(str(tmp_path / "b"), actions=(noting(tmp_path, "second"),)))
-    assert in_a_process(lambda: apply(*wanted)) == -9
-    assert (tmp_path / "a").read_text() == "new" and notes(tmp_path) == []
-    left = plan(*wanted)
-    assert left.changes == () and sorted(left.owed) == ["note", "second"] and not left.empty
-    assert [each["verb"] for each in left.event()["changes"]] == ["run", "run"]
-    assert apply(*wanted) == (2, True)
-    assert sorted(notes(tmp_path)) == ["note", "second"]
-    assert plan(*wanted).empty
-
-
-def test_killed_in_the_action_itself(tmp_path: Path, apply: Apply) -> None:
-    # The command kills the process that runs it, then says nothing more.
-    killer = f"echo began >> {tmp_path}/notes; test -e {tmp_path}/again || {{ touch {tmp_path}/again; kill -9 $PPID; }}"
-    wanted = file(tmp_path / "a", "x", Action("reload", (("sh", "-c", killer),)))
-    assert in_a_process(lambda: apply(wanted)) == -9
-    assert plan(wanted).owed == ("reload",)
-    assert apply(wanted) == (1, True) and notes(tmp_path) == ["began", "began"]
-    assert plan(wanted).empty
-
-
-def test_a_check_that_says_no_puts_the_old_files_back(
-    tmp_path: Path, apply: Apply, told: list[dict[str, Any]], state: Path
-) -> None:
-    check = ("sh", "-c", f"! grep -H bad {tmp_path}/a")
-    note = noting(tmp_path, check=check)
-    old = (file(tmp_path / "a", "good\n", note), Link(str(tmp_path / "l"), "here", actions=(note,)))
-    assert apply(*old) == (3, True)
-    (tmp_path / "a").chmod(0o600)
-    wanted = (
-        file(tmp_path / "a", "bad\n", note),
-        file(tmp_path / "new", "x", note),
-        Link(str(tmp_path / "l"), "there", actions=(note,)),
-    )
-    assert apply(*wanted)[1] is False
-    (error,) = errors(told)
-    assert "refuses the new configuration; the old one is back and still in use" in error["what"]
-    assert "a:bad" in error["detail"] and f"put back: {tmp_path}/a" in error["detail"]
-    assert "deploy again" in error["todo"]
-    assert (tmp_path / "a").read_text() == "good\n" and (tmp_path / "a").stat().st_mode & 0o777 == 0o600
-    assert not (tmp_path / "new").exists() and os.readlink(tmp_path / "l") == "here"
-    assert notes(tmp_path) == ["note"], "the service was never told"
-    assert list((state / "pending").iterdir()) == []
-    assert len(plan(*wanted).changes) == 3, "it is still wanted"
-    assert apply(file(tmp_path / "a", "good again\n", note), old[1])[1] is True
-    assert notes(tmp_path) == ["note", "note"]
-
-
-def test_put_back_is_what_was_there_before_the_interruption(tmp_path: Path, apply: Apply) -> None:
-    note = noting(tmp_path, check=("sh", "-c", f"! grep -q bad {tmp_path}/a"))
-    apply(file(tmp_path / "a", "good", note))
-    bad = file(tmp_path / "a", "bad", note)
-    assert in_a_process(lambda: apply(bad, Deadly(str(tmp_path / "b")))) == -9
-    assert (tmp_path / "a").read_text() == "bad"
-    assert apply(bad, Deadly(str(tmp_path / "b")))[1] is False
-    assert (tmp_path / "a").read_text() == "good"
-
-
-def test_a_failing_action_stays_owed(tmp_path: Path, apply: Apply, told: list[dict[str, Any]]) -> None:
-    script = f"test -e {tmp_path}/healed || {{ echo cannot reload >&2; exit 3; }}"
-    wanted = file(tmp_path / "a", "", Action("reload", (("sh", "-c", script),)))
-    assert apply(wanted)[1] is False
-    (error,) = errors(told)
-    assert "ended with 3" in error["what"] and "cannot reload" in error["detail"]
-    assert plan(wanted).owed == ("reload",)
-    (tmp_path / "healed").touch()
-    assert apply(wanted) == (1, True) and plan(wanted).empty

@@ -10,21 +10,8 @@ from deploykit.agent import paths
 from deploykit.agent.resource import Secret
 from deploykit.agent.resources import Directory
 
-from .test_engine import (  # noqa: F401 - fixtures
-    GROUP,
-    USER,
-    Apply,
-    Data,
-    Deadly,
-    Stubborn,
-    apply,
-    file,
-    in_a_process,
-    notes,
-    noting,
-    plan,
-    told,
-)
+from .applied import GROUP, USER, Apply, Deadly, file, in_a_process, notes, noting, plan
+from .test_engine import Data, Stubborn
 
 
 def test_what_nobody_wants_any_more_is_removed(tmp_path: Path, apply: Apply, told: list[dict[str, Any]]) -> None:

@@ -20,7 +20,7 @@ from deploykit.agent.engine import Manifest
 from deploykit.agent.resource import Failed, Resource, State, encode
 from deploykit.agent.resources import File
 
-from .test_engine import apply, file, in_a_process, noting, told  # noqa: F401 - fixtures
+from .applied import file, in_a_process, noting
 
 USER, GROUP = getpass.getuser(), grp.getgrgid(os.getgid()).gr_name
 
