@@ -80,7 +80,7 @@ def reset(name: str, *, progress: Progress = silent) -> Sandbox:
     with store.lock(name):
         record = _known(name)
         progress(f"throwing away what is on {name}")
-        boot.end(record, seconds=5)
+        boot.end(record, seconds=0)
         for path in _disk_paths(record):
             _remove(path)
         lowers = _built(Image(record.suite, record.packages), progress)
@@ -229,12 +229,14 @@ def _wait(record: Record) -> Sandbox:
 
 
 def _discard(name: str) -> None:
+    """Ends it at once, as nothing of it is wanted any more, and throws its folder away."""
     record = store.read(name)
     if record is not None:
-        boot.end(record, seconds=5)
-    with store.shared_lock("network"):
-        _remove(store.folder(name))
+        boot.end(record, seconds=0)
+    with store.shared_lock("network"):  # for as long as its address is taken, and no longer: the disk takes a while
+        store.throw_away(name)
         network.release()
+    store.empty_trash()
 
 
 def _disk_paths(record: Record) -> list[Path]:

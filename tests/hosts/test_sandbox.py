@@ -59,6 +59,7 @@ def traces(host: Sandbox) -> list[str]:
     found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/deploykit-sandbox-{octet}")]
     found += [str(path) for path in Path("/run/systemd/nspawn/propagate").glob(f"dk{octet}")]
     found += [str(path) for path in Path("/var/lib/deploykit-sandbox/hosts").glob(host.name)]
+    found += [str(path) for path in Path("/var/lib/deploykit-sandbox/trash").glob(f"{host.name}.*")]
     found += [str(path) for path in Path("/var/lib/deploykit-sandbox/locks").glob(f"host-{host.name}")]
     return found
 
