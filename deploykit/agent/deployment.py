@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 SLOTS = ("a", "b")
 
+_NOTHING: Mapping[str, Any] = {"live": "", "slots": {}}  # of an app that was never deployed
+
 _TELLING = 6  # characters from which on a secret is masked: a shorter one is in many a word by chance
 
 #: The steps whose commands may write into the release; after them it is sealed.
@@ -290,21 +292,27 @@ def _link(path: Path) -> str:
 
 def record(app: str) -> dict[str, Any]:
     """What deploykit remembers of an app: `live`, `slots` (slot to release), `releases` (newest last)."""
-    empty: dict[str, Any] = {"live": "", "slots": {}, "releases": []}
-    found: dict[str, Any] = paths.read_json(paths.APPS / f"{app}.json", empty)
+    found: dict[str, Any] = paths.read_json(paths.APPS / f"{app}.json", {"live": "", "slots": {}, "releases": []})
+    return found
+
+
+def _known(app: str) -> Mapping[str, Any]:
+    """As `record`, for who only looks at it: a look at an app reads its file once, not eight times."""
+    found: Mapping[str, Any] = paths.known_json(paths.APPS / f"{app}.json", _NOTHING)
     return found
 
 
 def live(app: str) -> str | None:
     """The slot that answers: the socket link is the truth; after a reboot, before it is back, what was remembered."""
     name = _link(Path(f"/run/{app}/live.sock")).removesuffix(".sock")
-    slot = name if name in SLOTS else str(record(app)["live"])
-    return slot if slot in SLOTS and slot in record(app)["slots"] else None
+    known = _known(app)
+    slot = name if name in SLOTS else str(known["live"])
+    return slot if slot in SLOTS and slot in known["slots"] else None
 
 
 def running(app: str, slot: str) -> str:
     """The release that runs in a slot."""
-    return str(record(app)["slots"].get(slot, ""))
+    return str(_known(app)["slots"].get(slot, ""))
 
 
 def other(slot: str) -> str:
@@ -355,11 +363,21 @@ def misled(top: str, links: Iterable[Iterable[str]]) -> str:
 
 
 def _altered(top: str, seals: list[tuple[str, int, int]]) -> str:
-    for path, size, changed in seals:
-        try:
-            status = os.lstat(f"{top}/{path}")
-        except OSError:
-            return f"{path} is missing"
-        if (status.st_size, status.st_mtime_ns) != (size, changed):
-            return f"{path} was altered on the host"
+    if not seals:
+        return ""
+    path = ""
+    stat = os.stat  # thirty apps have five thousand files
+    try:
+        folder = os.open(top, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return f"{seals[0][0]} is missing"
+    try:
+        for path, size, changed in seals:
+            status = stat(path, dir_fd=folder, follow_symlinks=False)
+            if status.st_size != size or status.st_mtime_ns != changed:
+                return f"{path} was altered on the host"
+    except OSError:
+        return f"{path} is missing"
+    finally:
+        os.close(folder)
     return ""

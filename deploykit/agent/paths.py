@@ -19,6 +19,9 @@ JOURNAL = STATE / "journal.jsonl"
 SECRETS = STATE / "secrets"
 APPS = STATE / "apps"  # per app: which slot runs which release
 
+#: What `known_json` has read of each file, and what tells that file from another.
+_known: dict[Path, tuple[tuple[int, int, int], Any]] = {}
+
 
 def write(path: Path, data: bytes | str, *, mode: int = 0o600) -> None:
     """Writes a file of deploykit's own so that a crash leaves the old or the new text, never a part."""
@@ -71,6 +74,20 @@ def read_json(path: Path, default: Any) -> Any:
         return default
 
 
+def known_json(path: Path, default: Any) -> Any:
+    """As `read_json`, for who only looks at it: read again when the file is another than at the last look."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return default
+    mark = (status.st_ino, status.st_mtime_ns, status.st_size)
+    kept = _known.get(path)
+    if kept is None or kept[0] != mark:
+        kept = _known[path] = mark, read_json(path, default)
+    return kept[1]
+
+
 def write_json(path: Path, value: Any) -> None:
     """Keeps a plain value, readable by root only."""
+    _known.pop(path, None)  # what was there may be back under the same mark before a clock ticks
     write(path, json.dumps(value, separators=(",", ":")))

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pytest
+
+from deploykit.agent import engine
+from deploykit.agent.engine import Manifest
 from deploykit.agent.resource import Action, NotYet, Resource, Secret, State
 from deploykit.agent.resources import Absent, Directory, Link
 
@@ -198,3 +202,14 @@ def test_a_secret_that_does_not_take_is_not_shown(tmp_path: Path, apply: Apply, 
     undo = Action("undo", (("sh", "-c", f"echo theirs > {tmp_path}/s"),))
     assert apply(file(tmp_path / "s", Secret("hush-hush"), undo))[1] is False
     assert errors(told) and "hush" not in json.dumps(told)
+
+
+def test_what_breaks_while_apps_are_looked_at_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(deployment: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(engine, "examine_deployment", broken)
+    manifest = Manifest((), ())
+    monkeypatch.setattr(Manifest, "chosen", (object(),))
+    with pytest.raises(OSError, match="Input/output"):
+        engine.plan(manifest)
