@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -34,9 +33,10 @@ class Manifest:
             "deployments": [encode(each) for each in self.deployments],
         }
 
-    def digest(self) -> str:
-        """Names the manifest, secrets included, so that a second deploy of the same can be told from another."""
-        return hashlib.sha256(json.dumps(self.data).encode()).hexdigest()
+    @functools.cached_property
+    def text(self) -> str:
+        """The data as JSON, and always the same for equal manifests."""
+        return json.dumps(self.data, separators=(",", ":"))
 
 
 def build(host: Host, facts: Facts, project: Path) -> Manifest:

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import time
-from pathlib import Path
 
 from deploykit import cache
 from deploykit import detect as detection
@@ -43,8 +42,3 @@ def _read(data: dict[str, object]) -> detection.Detected:
     return detection.Detected(**{
         name: tuple(value) if isinstance(value, list) else value for name, value in data.items()
     })  # type: ignore[arg-type]  # fmt: skip
-
-
-def compiled() -> Path:
-    """Where compiled templates are kept."""
-    return cache.FOLDER / "templates"

@@ -15,14 +15,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from deploykit import cache, memory, source, unset
+from deploykit import cache, made, memory, source
 from deploykit.agent.resource import Conflict, Note
 from deploykit.agent.values import Facts, Host
 from deploykit.bundle import bundle
 from deploykit.config.project import HostEntry, Project
 from deploykit.detect import Detected, Tree
 from deploykit.errors import DeploykitError
-from deploykit.manifest import Manifest, build
 from deploykit.opening import Ahead, Opening
 from deploykit.remote import Event, Remote
 from deploykit.transport import Target
@@ -93,7 +92,8 @@ class Session:
         self._opening = ahead.take(entry.name, where) if ahead else Opening(where)
         ssh = self._opening.ssh
         # One for all requests, so that a password is asked for once.
-        self._agent = Remote(entry.name, ssh, bundle(project.folder), show.password, self._trees)
+        self._bundle = bundle(project.folder)
+        self._agent = Remote(entry.name, ssh, self._bundle, show.password, self._trees)
         self._command = self._agent.command()
         self._facts_file = _facts_file(where, ssh.user)
 
@@ -121,22 +121,20 @@ class Session:
                     manifest = self._manifest(facts, host)
                 request = {
                     "operation": operation,
-                    **manifest.data,
                     "facts": asdict(facts),
-                    "digest": manifest.digest() + ":" + ",".join(only or ()),
+                    "digest": manifest.digest + ":" + ",".join(only or ()),
                     "only": list(only) if only is not None else None,
                     "commit": _commit(self._project.folder),
                 }
                 facts = None
-                for event in self._events(request):
+                for event in self._events(request, manifest.text):
                     if event["event"] == "facts":
                         facts = self._keep_facts(event)
                         manifest = self._manifest(facts, host)
                     else:
                         self._take(event, outcome)
                 if facts is None:
-                    warnings, asides = unset.notes(manifest.deployments, self._detected)
-                    outcome.notes, outcome.asides = (*manifest.notes, *warnings), tuple(asides)
+                    outcome.notes, outcome.asides = manifest.notes, manifest.asides
                     self._remember()
                     return outcome
         raise DeploykitError("the host says of itself something else each time", f"host {self._entry.name}")
@@ -159,8 +157,8 @@ class Session:
             self._remember()
         return outcome
 
-    def _events(self, request: Event) -> Iterator[Event]:
-        yield from self._agent.events({"who": _who(), **request})
+    def _events(self, request: Event, text: str = "") -> Iterator[Event]:
+        yield from self._agent.events({"who": _who(), **request}, text)
 
     def _take(self, event: Event, outcome: Outcome) -> None:
         kind = event["event"]
@@ -185,13 +183,13 @@ class Session:
         found = self._detected[name] = memory.detect(tree, root, settings, name)
         return found
 
-    def _manifest(self, facts: Facts, host: Host) -> Manifest:
+    def _manifest(self, facts: Facts, host: Host) -> made.Made:
         from deploykit.detect import check_python
 
         for app in host.apps:
             if not app.python.version:
                 check_python(app.python.requires, facts.python, f"[apps.{app.name}] on host {self._entry.name}")
-        return build(host, facts, self._project.folder)
+        return made.make(host, facts, self._project.folder, self._bundle.sha, self._detected)
 
     def _known_facts(self) -> Facts | None:
         try:

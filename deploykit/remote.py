@@ -78,9 +78,10 @@ exec python3 -IS -c "$0" "$@"
 _OTHER_USER = re.compile(r'Please login as the user "([^"]+)"')
 
 
-def _message(message: Event) -> bytes:
-    """As `agent/wire.py` receives it."""
-    line = json.dumps(message, separators=(",", ":")).encode() + b"\n"
+def _message(message: Event, text: str = "") -> bytes:
+    """As `agent/wire.py` receives it. `text` is JSON, too: an object whose members follow those of `message`."""
+    words = json.dumps(message, separators=(",", ":"))
+    line = (f"{words[:-1]},{text[1:]}" if text else words).encode() + b"\n"
     if len(line) < _LONG:
         return line
     packed = zlib.compress(line, 1)
@@ -110,15 +111,18 @@ class Remote:
         place = f"{FOLDER}/{self._bundle.sha}"
         return f"test -d {place} || exit {_ABSENT}; exec {self._become()}python3 -IS {place}"
 
-    def events(self, request: Event) -> Iterator[Event]:
-        """Sends a request and yields what the agent says. Raises DeploykitError when there is no agent to be had."""
-        line = _message(request)
+    def events(self, request: Event, text: str = "") -> Iterator[Event]:
+        """Sends a request and yields what the agent says. Raises DeploykitError when there is no agent to be had.
+
+        `text`: the rest of the request, as JSON already.
+        """
+        line = _message(request, text)
         status, error = yield from self._converse(self.command(), line)
         if status == _ABSENT:
             bootstrap = shlex.join(["sh", "-c", _BOOTSTRAP, _INSTALL, self._bundle.sha, str(len(self._bundle.data))])
             status, error = yield from self._converse(f"exec {self._become()}{bootstrap}", self._bundle.data + line)
         if status:
-            yield from self._explain(status, error, request)
+            yield from self._explain(status, error, request, text)
 
     def _become(self) -> str:
         return sudo.prefix(self._transport.user, password=self._password is not None)
@@ -189,13 +193,13 @@ class Remote:
             frame()
             exchange.write(b"0\n")
 
-    def _explain(self, status: int, error: str, request: Event) -> Iterator[Event]:
+    def _explain(self, status: int, error: str, request: Event, text: str) -> Iterator[Event]:
         where = f"host {self._name}"
         said = error.strip()
         user = self._transport.user
         if user != "root" and sudo.wants_password(said) and self._password is None:
             self._password = self._ask(f"sudo password of {user} on {self._name}")
-            yield from self.events(request)
+            yield from self.events(request, text)
             return
         if refusal := sudo.refusal(user, status, said, where):
             self._password = None

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from deploykit import cache
 from deploykit.agent.resource import Failed, Render
 from deploykit.agent.secret import quote
 from deploykit.errors import DeploykitError
-from deploykit.memory import compiled
 
 if TYPE_CHECKING:
     import jinja2
@@ -58,15 +57,8 @@ def _cache() -> jinja2.BytecodeCache | None:
     """Compiling our templates takes longer than rendering them for ten apps. The folder is the user's alone."""
     import jinja2
 
-    place = compiled()
-    try:
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        owner = place.stat()
-    except OSError:
-        return None
-    if owner.st_uid != os.getuid() or owner.st_mode & 0o022:  # what is in there is run
-        return None
-    return jinja2.FileSystemBytecodeCache(str(place))
+    place = cache.private("templates")  # what is in there is run
+    return None if place is None else jinja2.FileSystemBytecodeCache(str(place))
 
 
 def renderer(project: Path) -> Render:
