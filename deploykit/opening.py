@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from deploykit import cache
+from deploykit import cache, worktree
 from deploykit.transport import Confirm, Exchange, Ssh, Target
 
 # The interpreter changes between threads every 5 ms unless one waits. An opening waits for the host a dozen times, and
@@ -101,6 +101,8 @@ class Ahead:
                 opening = Opening(_target(said["target"]))
                 opening.begin(said["command"])
                 self._remembered[host], self._openings[host] = said, opening
+                for top, places in said["sources"]:  # git is asked meanwhile for what it was asked then
+                    worktree.begin(Path(top), places)
 
     def take(self, host: str, target: Target) -> Opening:
         """The opening to a host, which is there: begun, if this is where it was to be found the last time."""
@@ -113,8 +115,14 @@ class Ahead:
         """For the next command. Not for a Vagrant machine: another one may have its address by then."""
         if target.ssh_config:
             return
-        said = {"target": {**asdict(target), "identity": str(target.identity or "")}, "command": command}
+        said = {
+            "target": {**asdict(target), "identity": str(target.identity or "")},
+            "command": command,
+            "sources": [[str(top), list(places)] for top, places in worktree.surveyed()],
+        }
         with self._lock:
+            if not said["sources"]:  # a command that reads none leaves those of the others
+                said["sources"] = self._remembered.get(host, {}).get("sources", [])
             if self._remembered.get(host) != said:
                 self._remembered[host] = said
                 with contextlib.suppress(OSError):  # a full or read-only home only makes it slower

@@ -11,10 +11,12 @@ import re
 import stat
 import subprocess
 import tarfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import field
 from pathlib import Path
+from typing import NamedTuple
 
 from deploykit import cache, ignore, worktree
 from deploykit.agent.dataclass import dataclass
@@ -26,12 +28,11 @@ LEFT_OUT = (
     ".git", ".hg", ".svn", ".venv", "venv", "env", "node_modules", "__pycache__", "*.pyc", ".DS_Store", ".env",
     ".mypy_cache", ".pytest_cache", ".ruff_cache", ".tox", "*.sqlite3", "*.sqlite3-*", ".deploykit", "deploykit.toml",
 )  # fmt: skip
-#: From this many bytes on, the hashes of unchanged files are remembered between runs.
-_WORTH_REMEMBERING = 4 * 2**20
+#: A file that was changed so short a time ago may change again without its times showing it. Nanoseconds.
+_UNSETTLED = 2 * 10**9
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One file: its mode (a link's is S_IFLNK), size in bytes, SHA-256 of its content (of its target, for a link)."""
 
     mode: int
@@ -118,10 +119,11 @@ def _tree(folder: Path, paths: Sequence[str], exclude: Sequence[str], label: str
     known = _Known(folder)
     left_out = ignore.Ignore([*_deployignore(folder), *exclude])
     entries = {}
+    begin = os.path.join(folder, "")  # a thousand paths are joined
     for path in sorted(paths):
         if path == ignore.FILE or left_out(path):
             continue
-        place = os.path.join(folder, path)
+        place = begin + path
         try:
             status = os.lstat(place)
         except FileNotFoundError:
@@ -168,9 +170,9 @@ class _Known:
         self._place = cache.FOLDER / "trees" / f"{name}.json"
         self._old: dict[str, list[object]] = {}
         self._new: dict[str, list[object]] = {}
-        self._total = 0
         self._hashed = False
-        # A small source has none, and a damaged one is made anew.
+        self._settled = time.time_ns() - _UNSETTLED
+        # The first time there is none, and a damaged one is made anew.
         with contextlib.suppress(OSError, ValueError):
             self._old = json.loads(self._place.read_bytes())
 
@@ -180,16 +182,18 @@ class _Known:
         if kept is not None and kept[:4] == mark:
             sha = str(kept[4])
         else:
-            self._hashed = True
             sha = _hash(place, status.st_mode)
-        self._total += status.st_size
+            if max(status.st_ctime_ns, status.st_mtime_ns) > self._settled:
+                return Entry(status.st_mode, status.st_size, sha)
+            self._hashed = True
         self._new[path] = [*mark, sha]
         return Entry(status.st_mode, status.st_size, sha)
 
     def keep(self) -> None:
-        """Only for a source of some size: for a small one, reading the files is faster than reading this."""
-        if self._hashed and self._total >= _WORTH_REMEMBERING:
-            cache.keep(self._place, json.dumps(self._new))
+        """For the next run: a full or read-only home only makes it slower."""
+        if self._hashed:
+            with contextlib.suppress(OSError):
+                cache.keep(self._place, json.dumps(self._new))
 
 
 def _hash(place: str, mode: int) -> str:

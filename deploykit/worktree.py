@@ -6,10 +6,14 @@ import os
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from deploykit.agent.dataclass import dataclass
+
+#: What git is being asked: where and what, and the process that will answer.
+_begun: dict[tuple[Path, tuple[str, ...]], subprocess.Popen[bytes] | None] = {}
+#: What was asked in this process (a set, in order).
+_surveyed: dict[tuple[Path, Sequence[str]], None] = {}
 
 
 @dataclass(frozen=True)
@@ -27,11 +31,12 @@ def survey(folders: Iterable[Path]) -> Mapping[Path, Work]:
         top = _top(folder)
         if top is not None and folder.is_dir():
             tops[top].append(folder)
+    inside = {top: {each: os.path.relpath(each.resolve(), top) for each in those} for top, those in tops.items()}
+    for top, places in inside.items():  # all at once: they are waited for
+        begin(top, tuple(places.values()))
     found: dict[Path, Work] = {}
-    if tops:
-        with ThreadPoolExecutor(max_workers=4) as pool:  # waiting for git
-            for each in pool.map(lambda item: _repository(*item), tops.items()):
-                found.update(each)
+    for top, places in inside.items():
+        found.update(_repository(top, places))
     return found
 
 
@@ -40,16 +45,36 @@ def _top(folder: Path) -> Path | None:
     return next((place for place in (real, *real.parents) if (place / ".git").exists()), None)
 
 
-def _repository(top: Path, folders: Sequence[Path]) -> dict[Path, Work]:
-    inside = {folder: os.path.relpath(folder.resolve(), top) for folder in folders}
-    specs = ["--", *inside.values()]
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        status = pool.submit(ask, ["status", "--porcelain=v2", "--branch", "-z", *specs], top)
-        listed = ask(["ls-files", "-z", "--cached", "--others", "--exclude-standard", *specs], top)
+def begin(top: Path, places: Sequence[str]) -> None:
+    """Asks git about folders of a repository, relative to it, ahead of a `survey` of just these.
+
+    Nobody need take the answers: these processes end with ours.
+    """
+    for question in _questions(places):
+        if (top, question) not in _begun:
+            _begun[top, question] = _start(question, top)
+
+
+def surveyed() -> list[tuple[Path, Sequence[str]]]:
+    """What this process has surveyed, for a later one to `begin`."""
+    return list(_surveyed)
+
+
+def _questions(places: Sequence[str]) -> Sequence[tuple[str, ...]]:
+    return (
+        ("status", "--porcelain=v2", "--branch", "-z", "--", *places),
+        ("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *places),
+    )
+
+
+def _repository(top: Path, inside: Mapping[Path, str]) -> dict[Path, Work]:
+    places = tuple(inside.values())
+    _surveyed[top, places] = None
+    status, listed = (ask(question, top) for question in _questions(places))
     if listed is None:
         return {}
     files = [os.fsdecode(path) for path in dict.fromkeys(listed.split(b"\0")) if path]
-    commit, changed = _state(status.result() or b"")
+    commit, changed = _state(status or b"")
     found = {}
     for folder, place in inside.items():
         prefix = "" if place == "." else f"{place}/"
@@ -79,11 +104,22 @@ def _state(said: bytes) -> tuple[str, list[str]]:
 
 def ask(arguments: Sequence[str], folder: Path) -> bytes | None:
     """What git says in a folder; None when it cannot say or is not there. Paths among the arguments are plain paths."""
+    begun = _begun.pop((folder, tuple(arguments)), None) or _start(arguments, folder)
+    if begun is None:
+        return None
+    said, _ = begun.communicate()
+    return said if begun.returncode == 0 else None
+
+
+def _start(arguments: Sequence[str], folder: Path) -> subprocess.Popen[bytes] | None:
     environment = {**os.environ, "GIT_LITERAL_PATHSPECS": "1"}
     try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, check=False, env=environment
-        )  # fmt: skip
-    except FileNotFoundError:
+        return subprocess.Popen(
+            ["git", "-C", str(folder), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+        )
+    except OSError:  # it is not installed
         return None
-    return done.stdout if done.returncode == 0 else None

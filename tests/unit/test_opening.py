@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import pytest
 
-from deploykit import cache, opening
+from deploykit import cache, opening, worktree
 from deploykit.errors import DeploykitError
 from deploykit.opening import Ahead, Opening
 from deploykit.transport import Confirm, Exchange, Target
@@ -163,3 +163,17 @@ def test_a_home_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path) ->
     cache.FOLDER.parent.mkdir(exist_ok=True)
     cache.FOLDER.write_text("in the way")
     remembered(tmp_path)
+
+
+def test_git_is_asked_ahead_for_what_it_was_asked_before(
+    tmp_path: Path, ssh: type[Ssh], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[Path, list[str]]] = []
+    monkeypatch.setattr(worktree, "begin", lambda top, places: begun.append((top, places)))
+    monkeypatch.setattr(worktree, "_surveyed", {(tmp_path, ("one", "two")): None})
+    remembered(tmp_path)
+    monkeypatch.setattr(worktree, "_surveyed", {})
+    remembered(tmp_path)  # by a command that reads no sources
+    begun.clear()
+    Ahead(tmp_path / "deploykit.toml", "web1")
+    assert begun == [(tmp_path, ["one", "two"])]

@@ -211,7 +211,8 @@ def test_a_work_tree_and_its_clone_are_one_release(tmp_path: Path) -> None:
     assert source.read(Source(git=str(folder)), (), "blog").digest == digest
 
 
-def test_remembered_hashes_see_every_change(tmp_path: Path, cache: Path) -> None:
+def test_remembered_hashes_see_every_change(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "_UNSETTLED", 0)
     folder = write(tmp_path / "app", small_DOT_py="s")
     (folder / "large").write_bytes(b"x" * (5 * 2**20))
     first = tree(folder)
@@ -226,6 +227,31 @@ def test_remembered_hashes_see_every_change(tmp_path: Path, cache: Path) -> None
     assert changed.digest != first.digest and changed.entries["large"].sha != first.entries["large"].sha
     kept.write_text("damaged")
     assert tree(folder).digest == changed.digest
+
+
+def test_unchanged_files_are_read_once_and_new_ones_each_time(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    hashing = source._hash
+    monkeypatch.setattr(source, "_hash", lambda place, mode: read.append(place) or hashing(place, mode))
+    folder = write(tmp_path / "app", a_DOT_py="a", b_DOT_py="b")
+    first = tree(folder)
+    assert tree(folder) == first
+    assert len(read) == 4, "a file of this second may change again, and its times would not show it"
+    monkeypatch.setattr(source, "_UNSETTLED", 0)
+    assert tree(folder) == first and len(read) == 6
+    assert tree(folder) == first and len(read) == 6
+    (folder / "b.py").write_text("B")
+    assert tree(folder) != first and read[6:] == [f"{folder}/b.py"]
+
+
+def test_a_home_that_is_full_only_makes_it_slower(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "_UNSETTLED", 0)
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    cache.write_text("in the way")
+    folder = write(tmp_path / "app", a_DOT_py="a")
+    assert tree(folder) == tree(folder)
 
 
 @pytest.fixture

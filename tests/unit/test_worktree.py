@@ -105,3 +105,31 @@ def test_what_was_read_is_remembered_by_its_content(top: Path, monkeypatch: pyte
     for kept in (cache.FOLDER / "detected").iterdir():
         kept.write_text("{")  # as a full disk leaves it
     assert memory.detect(source.read(Source(folder=top / "one"), (), "one")).static_url == "/t/"
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Git's subcommands as they were begun."""
+    found: list[str] = []
+    start = worktree._start
+    monkeypatch.setattr(worktree, "_start", lambda words, folder: found.append(words[0]) or start(words, folder))
+    monkeypatch.setattr(worktree, "_surveyed", {})
+    return found
+
+
+def test_what_was_asked_ahead_is_not_asked_again(top: Path, asked: list[str]) -> None:
+    folders = [top / "one", top / "[ab]*"]
+    first = worktree.survey(folders)
+    ((place, places),) = worktree.surveyed()
+    assert place == top and asked == ["status", "ls-files"]
+    worktree.begin(place, places)
+    assert asked == ["status", "ls-files"] * 2
+    assert worktree.survey(folders) == first and len(asked) == 4
+    (top / "one/new.py").write_text("")
+    assert worktree.survey(folders) != first and len(asked) == 6, "each answer counts once"
+
+
+def test_what_was_asked_ahead_in_vain_hurts_nobody(top: Path, asked: list[str], tmp_path: Path) -> None:
+    worktree.begin(tmp_path / "gone", ("app",))
+    worktree.begin(top, ("one", "two"))
+    assert set(worktree.survey([top / "one"])) == {top / "one"} and len(asked) == 6
