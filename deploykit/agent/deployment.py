@@ -337,7 +337,7 @@ def condition(app: str, release: str) -> str:
         kept = None
     if kept is None:
         return "incomplete"
-    if not (Path("/srv") / app / "venvs" / kept["venv"] / ".complete").exists():
+    if not whole(Path("/srv") / app / "venvs" / kept["venv"]):
         return "its virtualenv is missing"
     return (
         _altered(f"{folder}/code", kept["seals"])
@@ -346,6 +346,11 @@ def condition(app: str, release: str) -> str:
         or _altered(f"{folder}/public", kept.get("public", []))
         or "as released"
     )
+
+
+def whole(venv: Path) -> bool:
+    """Whether a virtualenv was made to its end, and what its `lib` leads to is there."""
+    return os.path.exists(f"{venv}/.complete") and os.path.exists(f"{venv}/lib")
 
 
 def misled(top: str, links: Iterable[Iterable[str]]) -> str:

@@ -1,4 +1,4 @@
-"""Virtualenvs: what an app asks for is resolved by the app, made once, and shared by hard links.
+"""Virtualenvs: what an app asks for is resolved by the app, made once, and shared by links.
 
 What is plain (versions from the index, as wheels) is built by a user of its own who never runs a line of any package,
 from exactly the files whose hashes the app's own resolution named; so equal virtualenvs cost a host one download, one
@@ -10,7 +10,6 @@ the app alone.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import re
@@ -20,7 +19,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from deploykit.agent import installing
-from deploykit.agent.deployment import Deployment
+from deploykit.agent.deployment import Deployment, whole
 from deploykit.agent.installing import Tell
 from deploykit.agent.process import run
 
@@ -40,6 +39,24 @@ _PINNED = re.compile(
     r"|[A-Za-z0-9][A-Za-z0-9._-]*(?:\[[A-Za-z0-9,._ -]*\])?==[A-Za-z0-9.!+_-]+(?: ?;[^\\]*)?)?"
 )
 
+#: The mark of a shared one that was made to its end.
+_BUILT = ".built"
+
+#: As `compileall -j 0`, which takes half as long again: it hands out each file for itself.
+_COMPILE = """
+import compileall, os, sys
+files = sorted(f"{top}/{name}" for top, _, names in os.walk(sys.argv[1]) for name in names if name.endswith(".py"))
+count = os.cpu_count() or 1
+for number in range(count):
+    if number == count - 1 or os.fork() == 0:
+        for file in files[number::count]:
+            compileall.compile_file(file, quiet=2)
+        break
+if number == count - 1:
+    for _ in range(count - 1):
+        os.wait()
+"""
+
 _locks: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
 
 
@@ -50,8 +67,8 @@ def trusted(virtualenv: Path) -> str | None:
 
 
 def complete(deployment: Deployment) -> bool:
-    """Whether the virtualenv was made to its end."""
-    return (deployment.virtualenv / ".complete").exists()
+    """Whether the virtualenv was made to its end, and what it shares is there."""
+    return whole(deployment.virtualenv)
 
 
 def install(deployment: Deployment, tell: Tell) -> None:
@@ -76,14 +93,11 @@ def install(deployment: Deployment, tell: Tell) -> None:
 
 
 def prune() -> None:
-    """Drops what no app's virtualenv is linked to any more. Not while a virtualenv is being made."""
+    """Drops what no app's virtualenv leads to any more. Not while a virtualenv is being made."""
+    used = {Path(os.readlink(each)).parent for each in Path("/srv").glob("*/venvs/*/lib") if each.is_symlink()}
     with contextlib.suppress(FileNotFoundError):
         for folder in SHARED.iterdir():
-            try:
-                used = (folder / ".linked").stat().st_nlink > 1
-            except FileNotFoundError:
-                used = False
-            if not used:
+            if folder not in used:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -111,7 +125,7 @@ def _shared(deployment: Deployment, uv: installing.Uv) -> bool:
     python = os.path.realpath(want.python) if want.python.startswith("/") else want.python
     place = SHARED / hashlib.sha256(f"{python}\0{pins}".encode()).hexdigest()[:24]
     with _locks[place]:  # a second app that wants the same one waits for it
-        if not (place / ".linked").exists() and not _build(deployment, place, pins):
+        if not (place / _BUILT).exists() and not _build(deployment, place, pins):
             return False
     _link(place, deployment.virtualenv)
     return True
@@ -151,7 +165,8 @@ def _build(deployment: Deployment, place: Path, pins: str) -> bool:
         **dict(want.environment),
         "HOME": str(CACHE.parent),
         "UV_CACHE_DIR": str(CACHE),
-        "UV_LINK_MODE": "copy",  # the cache stays the builder's, what is linked becomes root's
+        # What is linked becomes root's, in the cache, too: there the builder can read it still, but not alter it.
+        "UV_LINK_MODE": "hardlink",
     }
     pip = ("pip", "install", "--quiet", "--python", str(place / "bin/python"))
     for words in (
@@ -168,9 +183,10 @@ def _build(deployment: Deployment, place: Path, pins: str) -> bool:
         return False
     _seal(place, "root:root")
     # Not by the virtualenv's own python: a package's .pth file would run as root.
-    run([python, "-I", "-S", "-m", "compileall", "-q", "-j", "2", str(place / "lib")], check=False)
+    run([python, "-I", "-S", "-c", _COMPILE, str(place / "lib")], check=False)
+    place.chmod(0o755)
     os.sync()  # as for the app's own: the mark says that all is there
-    (place / ".linked").touch(mode=0o644)
+    (place / _BUILT).touch(mode=0o644)
     return True
 
 
@@ -189,34 +205,24 @@ def _bound(cache: Path) -> None:
 
 
 def _link(place: Path, venv: Path) -> None:
-    """The same tree of hard links (of copies, on another file system); scripts are rewritten for the new place."""
-    prefix = str(place)
-    for top, folders, files in os.walk(place):
-        here = venv / os.path.relpath(top, place)
-        for name in (*folders, *files):
-            source, target = os.path.join(top, name), here / name
-            if os.path.islink(source):
-                target.symlink_to(os.readlink(source))
-            elif name in folders:
-                target.mkdir(exist_ok=True)
-            elif top == f"{prefix}/bin":
-                _rewritten(Path(source), target, prefix, str(venv))
-            else:
-                _linked(source, target)
-
-
-def _linked(source: str, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError as error:
-        if error.errno not in (errno.EXDEV, errno.EMLINK, errno.EPERM):
-            raise
-        shutil.copy2(source, target)  # with its time: compiled files are valid for it
+    """A virtualenv with scripts of its own, which say where they are; the packages are links to the shared ones."""
+    for each in place.iterdir():
+        target = venv / each.name
+        if each.name == "bin":
+            target.mkdir()
+            for script in each.iterdir():
+                _rewritten(script, target / script.name, str(place), str(venv))
+        elif each.is_symlink() or each.name == "pyvenv.cfg":
+            shutil.copy2(each, target, follow_symlinks=False)
+        elif each.name != _BUILT:
+            target.symlink_to(each)
 
 
 def _rewritten(source: Path, target: Path, old: str, new: str) -> None:
     """A script says where its python is."""
-    shutil.copy2(source, target)
+    shutil.copy2(source, target, follow_symlinks=False)
+    if source.is_symlink():  # to the interpreter
+        return
     content = source.read_bytes()
     if old.encode() in content:
         target.write_bytes(content.replace(old.encode(), new.encode()))

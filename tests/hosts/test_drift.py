@@ -302,5 +302,7 @@ def test_a_static_file_altered_on_the_host(site: Project, host: Host) -> None:
 def test_a_virtualenv_deleted(site: Project, host: Host) -> None:
     host.sh("rm -rf /srv/reader/venvs/*")
     mended(site, "app reader", "app reader: code")
+    host.sh("rm -rf /var/lib/deploykit/venvs/*")  # what they share their packages by
+    mended(site, *(f"app {name}: code" for name in ("links", "memories")))
     (program,) = (name for name in host.programs() if name.startswith("reader-"))
     assert re.fullmatch(r"reader-[ab]", program)
