@@ -165,8 +165,9 @@ def _build(deployment: Deployment, place: Path, pins: str) -> bool:
         **dict(want.environment),
         "HOME": str(CACHE.parent),
         "UV_CACHE_DIR": str(CACHE),
-        # What is linked becomes root's, in the cache, too: there the builder can read it still, but not alter it.
-        "UV_LINK_MODE": "hardlink",
+        # What is installed becomes root's, and the cache stays the builder's: it may not link to a file that has become
+        # root's (protected_hardlinks), which uv takes for an error when it happens in the midst of a package.
+        "UV_LINK_MODE": "copy",
     }
     pip = ("pip", "install", "--quiet", "--python", str(place / "bin/python"))
     for words in (
