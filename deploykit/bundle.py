@@ -36,7 +36,7 @@ class Bundle:
 def bundle(project: Path) -> Bundle:
     """Equal sources make an equal archive: names sorted, times fixed, nothing but .py files."""
     files = {
-        "__main__.py": b"from deploykit.agent.serve import main\n\nmain()\n",
+        "__main__.py": (PACKAGE / "agent/__main__.py").read_bytes(),
         "deploykit/__init__.py": (PACKAGE / "__init__.py").read_bytes(),
     }
     for part in ("agent", "recipes"):

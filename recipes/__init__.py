@@ -11,3 +11,6 @@ ORDER: tuple[str, ...] = (
     *("base", "python", "postgres", "redis", "memcached", "rabbitmq"),
     *("supervisor", "nginx", "schedule", "app"),
 )
+
+#: Modules with a program that takes longer to start than to answer: their `begin()` starts it with the agent.
+EARLY: tuple[str, ...] = ("psql",)

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from deploykit.agent import process
 from deploykit.agent.process import remembered, run
 from deploykit.agent.resource import Failed, NotYet
 
@@ -39,6 +40,13 @@ SELECT json_build_object(
         FROM pg_database d),
     'settings', (SELECT json_object_agg(name, current_setting(name)) FROM pg_settings WHERE context = 'postmaster'));
 """
+
+
+def begin() -> None:
+    """Starts the psql that `seen` asks, which is most of its time: if there is but one, and a cluster listens."""
+    found = glob.glob(_psql("*"))
+    if len(found) == 1 and os.path.exists(f"{_SOCKETS}/.s.PGSQL.5432"):
+        process.begin((found[0], *_OPTIONS, "-d", "postgres"), user="postgres", env=_path())
 
 
 @remembered

@@ -217,16 +217,14 @@ done
 
 # -- Make it so -------------------------------------------------------------------------------------------------------------
 each() ( # each COMMAND APP...: for all apps, as many at once as there are processors
-    running=0
-    for app in "${@:2}"; do
-        if [ $running -eq $(nproc) ]; then
-            wait -n
-            running=$((running - 1))
-        fi
-        $1 $app &
-        running=$((running + 1))
+    # A lane for each processor. `wait -n` would balance them better, but bash 5.2 at times forgets a job that has ended.
+    command=$1 lanes=() width=$(nproc)
+    shift
+    for ((lane = 0; lane < width && lane < $#; lane++)); do
+        for ((i = lane + 1; i <= $#; i += width)); do $command ${!i}; done &
+        lanes+=($!)
     done
-    for ((; running > 0; running--)); do wait -n; done
+    for lane in "${lanes[@]}"; do wait $lane; done
 )
 put() { # put FOLDER...: those of our files in there that differ
     for path in "${files[@]}"; do
@@ -339,9 +337,13 @@ if [[ " ${!new[*]}" == *" etc/nginx/"* ]]; then
 fi
 
 # The apps: tables, then the new release goes live
-if [ ${#bare[@]} -gt 0 ]; then wait $builds; fi
-each tables "${tables[@]}" # beside the static files, when the virtualenv was there
-wait $builds
+if [ ${#bare[@]} -eq 0 ]; then
+    each tables "${tables[@]}" # beside the static files
+    wait $builds
+else
+    wait $builds
+    each tables "${tables[@]}"
+fi
 for app in "${lacks[@]}"; do
     ln -sfn releases/${tree[$app]} /srv/$app/live
     touch /srv/$app/releases/${tree[$app]}/.complete

@@ -15,7 +15,7 @@ from deploykit.agent import paths, pending
 from deploykit.agent.dataclass import dataclass
 from deploykit.agent.deployment import Deployment, live, record, running
 from deploykit.agent.plan import Change, Difference, compare, examine, removals
-from deploykit.agent.process import forget
+from deploykit.agent.process import abandon, forget
 from deploykit.agent.resource import Failed, NotYet, Resource, Secret, decoded, encode
 from deploykit.agent.wire import Event
 
@@ -118,6 +118,7 @@ def asked(resources: Sequence[Resource]) -> Iterator[None]:
     finally:
         for thread in threads:
             thread.join()  # before this process forks
+        abandon()
 
 
 def _plan(manifest: Manifest) -> Plan:

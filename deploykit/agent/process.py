@@ -49,6 +49,9 @@ _generation = 0
 _NOTHING = object()
 
 
+#: What `begin` has started, by how it is called.
+_begun: dict[object, subprocess.Popen[bytes]] = {}
+
 #: Told what the long ones among the programs of a change print, so that a person sees it move.
 _listener: Callable[[str], None] | None = None
 
@@ -126,6 +129,32 @@ def as_user(user: str, env: Mapping[str, str] | None, *, whole: bool = False) ->
     return {**environment, **account_says, "HOME": (env or {}).get("HOME", account.pw_dir)}, identity
 
 
+def begin(argv: Sequence[str], *, user: str = "", env: Mapping[str, str] | None = None) -> None:
+    """Starts a program ahead that waits for its input: the next `run` of the same gives it that.
+
+    For one that takes longer to start than to answer. Whatever goes wrong, `run` meets it again, and says so.
+    """
+    with contextlib.suppress(OSError, KeyError):
+        environment, identity = as_user(user, env)
+        pipe = subprocess.PIPE
+        _begun[_call(argv, user, env)] = subprocess.Popen(
+            list(argv), stdin=pipe, stdout=pipe, stderr=pipe, env=environment, cwd="/", **identity
+        )
+
+
+def abandon() -> None:
+    """Ends what was begun and is not asked for: it finds its input at an end."""
+    while _begun:
+        _, child = _begun.popitem()
+        for pipe in (child.stdin, child.stdout, child.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+def _call(argv: Sequence[str], user: str, env: Mapping[str, str] | None) -> object:
+    return tuple(argv), user, tuple(sorted((env or {}).items()))
+
+
 def run(
     argv: Sequence[str],
     *,
@@ -146,6 +175,10 @@ def run(
     environment, identity = as_user(user, env, whole=whole)
     data = stdin.encode() if isinstance(stdin, str) else stdin
     try:
+        if _begun and (early := _begun.pop(_call(argv, user, env), None)):
+            said, complained = early.communicate(data)
+            if early.returncode == 0:  # else: what hindered it may have passed
+                return subprocess.CompletedProcess(list(argv), 0, _text(said), _text(complained))
         if output is None:
             done = subprocess.run(
                 list(argv),
@@ -160,8 +193,8 @@ def run(
             result = subprocess.CompletedProcess(
                 list(argv),
                 done.returncode,
-                done.stdout.decode("utf-8", "replace"),
-                done.stderr.decode("utf-8", "replace"),
+                _text(done.stdout),
+                _text(done.stderr),
             )
         else:
             result = _follow(argv, data, environment, cwd, identity, output)
@@ -175,6 +208,10 @@ def run(
     return result
 
 
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
+
+
 def _follow(
     argv: Sequence[str],
     data: bytes,
@@ -186,7 +223,7 @@ def _follow(
     lines: list[str] = []
 
     def hear(raw: bytes) -> None:
-        lines.append(raw.decode("utf-8", "replace"))
+        lines.append(_text(raw))
         output(lines[-1])
 
     with subprocess.Popen(

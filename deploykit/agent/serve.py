@@ -5,18 +5,15 @@ Each operation loads what it alone needs: on a host with nothing to do, loading 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import importlib
 import json
 import os
-import select
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
-from deploykit.agent import engine, facts, lock, paths, runs, wire
+from deploykit.agent import engine, facts, lock, meanwhile, paths, process, runs, wire
 from deploykit.agent.engine import Manifest
 from deploykit.agent.resource import Failed, Resource, Secret, decode
 
@@ -24,11 +21,13 @@ from deploykit.agent.resource import Failed, Resource, Secret, decode
 def main() -> None:
     """Answers the request on standard input. Exit status 0: it was answered, whatever the answer."""
     os.umask(0o022)
-    _foresee()
+    meanwhile.load()
     try:
         request = wire.receive()
     except EOFError:
         return
+    if request["operation"] not in _LOOKING:
+        process.abandon()
     try:
         _OPERATIONS[request["operation"]](request)
     except Failed as failure:
@@ -48,15 +47,6 @@ def main() -> None:
             }
         )
         wire.send({"event": "end", "ok": False})
-
-
-def _foresee() -> None:
-    """Imports what a request may need as long as it is still on its way. A project's own recipes follow with it."""
-    with contextlib.suppress(ImportError):
-        for name in importlib.import_module("deploykit.recipes").ORDER:
-            if select.select([sys.stdin], [], [], 0)[0]:
-                return
-            importlib.import_module(f"deploykit.recipes.{name}")
 
 
 def _refuse(holder: lock.Holder | None) -> None:
@@ -355,6 +345,9 @@ def _secrets(request: wire.Event) -> None:
     )
     wire.send({"event": "end", "ok": True})
 
+
+#: The operations that look at the whole host: for them alone programs were begun ahead.
+_LOOKING = ("plan", "apply")
 
 _OPERATIONS: dict[str, Callable[[wire.Event], None]] = {
     "facts": _facts,

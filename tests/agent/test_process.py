@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 
+from deploykit.agent import process
 from deploykit.agent.process import run
 
 
@@ -34,3 +38,49 @@ def test_what_it_leaves_behind_is_not_waited_for() -> None:
     first, last = done.stdout.split("\n")
     assert first.startswith("left ") and last == "no newline"
     assert lines == [first, last]
+
+
+def test_a_program_that_was_begun_is_the_one_that_is_asked(tmp_path: Path) -> None:
+    """It starts ahead, and gets its input when that is known; its like is asked but once."""
+    argv = ("sh", "-c", f"echo started >>{tmp_path}/starts; read -r line; echo $$ heard $line")
+    process.begin(argv, env={"A": "1"})
+    until(lambda: (tmp_path / "starts").exists())
+    other = run(argv, stdin="hello\n", env={"A": "2"})
+    first, second = (run(argv, stdin=f"{each}\n", env={"A": "1"}) for each in ("early", "late"))
+    assert [done.stdout.split()[1:] for done in (other, first, second)] == [
+        ["heard", "hello"],
+        ["heard", "early"],
+        ["heard", "late"],
+    ]
+    assert (tmp_path / "starts").read_text() == "started\n" * 3, "one of the three was the one that was begun"
+
+
+def test_one_that_was_begun_too_early_is_run_again(tmp_path: Path) -> None:
+    argv = ("sh", "-c", f"test -e {tmp_path}/ready || exit 3; cat")
+    process.begin(argv)
+    time.sleep(0.1)
+    (tmp_path / "ready").touch()
+    assert run(argv, stdin="now").stdout == "now"
+
+
+def test_what_was_begun_and_never_asked_ends(tmp_path: Path) -> None:
+    place = tmp_path / "pid"
+    argv = ("sh", "-c", f"echo $$ >{place}.new; mv {place}.new {place}; cat")
+    process.begin(argv)
+    until(place.exists)
+    process.abandon()
+    pid = int(place.read_text())
+    until(lambda: os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None)
+    assert run(argv, stdin="anew").stdout == "anew"
+
+
+def test_a_program_that_is_not_there_cannot_be_begun() -> None:
+    process.begin(("/nowhere/psql",))
+    process.begin(("true",), user="nobody-of-that-name")
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
