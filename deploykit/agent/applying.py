@@ -81,7 +81,7 @@ def _remove(manifest: Manifest, apps: set[str], tell: Tell) -> int:
             tell({"event": "changing", "key": f"app {path.stem}", "verb": "remove"})
             slots.retire(path.stem)
             count += 1
-    for resource in removals(owned(), {each.key for each in manifest.resources}):
+    for resource in removals(owned(but={each.key for each in manifest.resources})):
         tell({"event": "changing", "key": resource.key, "verb": "remove"})
         pending.owe(resource)
         resource.remove()

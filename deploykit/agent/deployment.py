@@ -5,7 +5,6 @@ A deploy of code is a transaction and not a resource; but it is planned like one
 
 from __future__ import annotations
 
-import base64
 import functools
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -158,6 +157,8 @@ class Deployment(Resource):
 
     def front(self) -> Front:
         """How nginx is asked for this app."""
+        import base64
+
         from deploykit.agent.sockets import Front  # with HTTP, which nobody needs who only looks
 
         for name, password in self.health.visitor:
@@ -230,12 +231,12 @@ class Deployment(Resource):
                 )
                 for each in self.programs
             },
-            "live": _link(self.home / "live"),
-            "socket": _link(Path(f"/run/{self.app}/live.sock")),
-            **{f"socket {name}": _link(Path(f"/run/{self.app}/live.{name}.sock")) for name in self.sockets},
+            "live": _link(f"/srv/{self.app}/live"),
+            "socket": _link(f"/run/{self.app}/live.sock"),
+            **{f"socket {name}": _link(f"/run/{self.app}/live.{name}.sock") for name in self.sockets},
             "boot": _text(boot_file(self.app)),
-            "environment": _link(Path(f"/etc/deploykit/{self.app}.env")),
-            **({"files": _link(self.home / "releases" / release / "files")} if self.links else {}),
+            "environment": _link(f"/etc/deploykit/{self.app}.env"),
+            **({"files": _link(f"/srv/{self.app}/releases/{release}/files")} if self.links else {}),
             "other slot": stray(self.app, slot),
             "code": condition(self.app, release),
         }
@@ -248,7 +249,7 @@ class Deployment(Resource):
 
 
 def _named(resource: Resource, state: Mapping[str, Aspect]) -> State:
-    name = Path(getattr(resource, "path", resource.key)).name
+    name = getattr(resource, "path", resource.key).rpartition("/")[2]
     return {f"{name} {aspect}": value for aspect, value in state.items()}
 
 
@@ -259,7 +260,7 @@ def _process(program: str, socket: str) -> str:
         return "supervisor does not run"
     # A process that was started a moment ago counts: it has answered its health check.
     state = "RUNNING" if found == "STARTING" else found
-    if state == "RUNNING" and socket and not Path(socket).exists():
+    if state == "RUNNING" and socket and not os.path.exists(socket):
         return "RUNNING without its socket"
     return state
 
@@ -283,9 +284,9 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _link(path: Path) -> str:
+def _link(path: str) -> str:
     try:
-        return Path(os.readlink(path)).name
+        return os.readlink(path).rpartition("/")[2]
     except OSError:
         return ""
 
@@ -304,7 +305,7 @@ def _known(app: str) -> Mapping[str, Any]:
 
 def live(app: str) -> str | None:
     """The slot that answers: the socket link is the truth; after a reboot, before it is back, what was remembered."""
-    name = _link(Path(f"/run/{app}/live.sock")).removesuffix(".sock")
+    name = _link(f"/run/{app}/live.sock").removesuffix(".sock")
     known = _known(app)
     slot = name if name in SLOTS else str(known["live"])
     return slot if slot in SLOTS and slot in known["slots"] else None
@@ -323,21 +324,21 @@ def other(slot: str) -> str:
 def stray(app: str, slot: str) -> str:
     """What is left of the other slot by an interrupted deploy, "" when nothing is."""
     rest = other(slot)
-    if Path(f"/etc/supervisor/conf.d/{app}-{rest}.conf").exists():
+    if os.path.exists(f"/etc/supervisor/conf.d/{app}-{rest}.conf"):
         return f"slot {rest} is left from an interrupted deploy"
     return ""
 
 
 def condition(app: str, release: str) -> str:
     """ "as released", or what is wrong with the release's files, by size and time of each (contents are not read)."""
-    folder = Path("/srv") / app / "releases" / release
+    folder = f"/srv/{app}/releases/{release}"
     try:
-        kept = paths.read_json(folder / "release.json", None)
+        kept = paths.read_json(Path(f"{folder}/release.json"), None)
     except ValueError:
         kept = None
     if kept is None:
         return "incomplete"
-    if not whole(Path("/srv") / app / "venvs" / kept["venv"]):
+    if not whole(f"/srv/{app}/venvs/{kept['venv']}"):
         return "its virtualenv is missing"
     return (
         _altered(f"{folder}/code", kept["seals"])
@@ -348,7 +349,7 @@ def condition(app: str, release: str) -> str:
     )
 
 
-def whole(venv: Path) -> bool:
+def whole(venv: str | Path) -> bool:
     """Whether a virtualenv was made to its end, and what its `lib` leads to is there."""
     return os.path.exists(f"{venv}/.complete") and os.path.exists(f"{venv}/lib")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import field
 from typing import Any, TypeVar
 
@@ -68,19 +68,22 @@ class Plan:
         }
 
 
-def owned() -> tuple[Resource, ...]:
-    """The resources deploykit made on this host and has not removed since (their secrets are not remembered)."""
-    found = []
-    for data in paths.read_json(paths.MANIFEST, []):
-        resource = decoded(data)  # None: there is nothing that we could still do with it
-        if isinstance(resource, Resource):
-            found.append(resource)
-    return tuple(found)
+def owned(but: Collection[str] = ()) -> tuple[Resource, ...]:
+    """The resources deploykit made on this host and has not removed since (their secrets are not remembered).
+
+    `but`: keys of those that are not asked for.
+    """
+    kept = paths.read_json(paths.MANIFEST, {})
+    if isinstance(kept, list):  # an earlier deploykit's: without their keys
+        kept = {str(number): data for number, data in enumerate(kept)}
+    # None: there is nothing that we could still do with it
+    found = (decoded(data) for key, data in kept.items() if key not in but)
+    return tuple(each for each in found if isinstance(each, Resource) and each.key not in but)
 
 
 def remember(resources: Sequence[Resource]) -> None:
     """Keeps what is ours on disk, without a secret in it."""
-    paths.write_json(paths.MANIFEST, [_without_secrets(encode(each)) for each in resources])
+    paths.write_json(paths.MANIFEST, {each.key: _without_secrets(encode(each)) for each in resources})
 
 
 def _without_secrets(data: Any) -> Any:
@@ -125,18 +128,14 @@ def _plan(manifest: Manifest) -> Plan:
     problems: list[Failed] = []
     changes, deployments = _looked_at_both(manifest, problems)
     wanted = {each.key for each in manifest.resources}
-    before = owned()
+    before = owned(but=wanted)
     apps = {each.app for each in manifest.deployments}
     leaving = tuple(path.stem for path in sorted(paths.APPS.glob("*.json")) if path.stem not in apps)
-    kept = tuple(
-        each.key
-        for each in before
-        if each.key not in wanted and not each.removable and each.app and each.app not in apps
-    )
+    kept = tuple(each.key for each in before if not each.removable and each.app and each.app not in apps)
     return Plan(
         changes,
         deployments,
-        tuple(removals(before, wanted)),
+        tuple(removals(before)),
         leaving,
         tuple(action.name for action in pending.owed(wanted)),
         kept,

@@ -8,6 +8,7 @@ do not survive).
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 from deploykit.agent.dataclass import dataclass
@@ -33,27 +34,27 @@ class EnvFile(Resource):
         """Every variable in the clear. With `make`, secrets that the host shall invent are made now."""
         return {name: plain(self.app, value, make=make) for name, value in self.variables}
 
-    def _file(self, make: bool) -> File:
-        lines = [f"export {name}={shlex.quote(value)}\n" for name, value in self.values(make=make).items()]
+    def _file(self, values: Mapping[str, str]) -> File:
+        lines = [f"export {name}={shlex.quote(value)}\n" for name, value in values.items()]
         return File(path=self.path, content=Secret(HEADER + "".join(lines)), group=self.app, mode=0o640)
 
     def wanted(self) -> State:
-        state = self._file(make=False).wanted()
-        for name, value in self.values(make=False).items():
-            state[name] = Secret(value)
+        values = self.values(make=False)
+        state = self._file(values).wanted()
+        state.update({name: Secret(value) for name, value in values.items()})
         return state
 
     def observe(self) -> State | None:
-        file = self._file(make=False)
+        values = self.values(make=False)
+        file = self._file(values)
         state = file.observe()
         if state is not None:
             same = state.get("content") == file.content  # then there is no need to parse it, which takes a millisecond
-            values = self.values(make=False)
             state.update({name: Secret(value) for name, value in values.items()} if same else read(self.path))
         return state
 
     def change(self, observed: State | None) -> None:
-        file = self._file(make=True)
+        file = self._file(self.values(make=True))
         file.change(file.observe())
 
     def remove(self) -> None:

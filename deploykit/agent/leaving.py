@@ -26,7 +26,7 @@ def leave(app: str, *, erase: bool, tell: engine.Tell) -> tuple[int, bool]:
         tell({"event": "changing", "key": f"app {app}", "verb": "remove"})
         slots.retire(app)
         count += 1
-    for resource in removals(mine, set()):
+    for resource in removals(mine):
         tell({"event": "changing", "key": resource.key, "verb": "remove"})
         pending.owe(resource)
         resource.remove()

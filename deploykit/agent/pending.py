@@ -6,9 +6,7 @@ put back, and the running service never sees the bad ones.
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import hashlib
 import os
 import re
 import time
@@ -25,6 +23,8 @@ PATIENCE = 20.0
 
 
 def _place(action: Action) -> Path:
+    import hashlib  # brings OpenSSL along: who only looks needs none of it
+
     name = hashlib.sha256(action.name.encode()).hexdigest()[:16]
     return paths.PENDING / f"{name}.json"
 
@@ -147,6 +147,8 @@ def _line(said: str, changed: Collection[str]) -> str:
 
 
 def _snapshot(path: Path) -> dict[str, Any] | None:
+    import base64
+
     try:
         if path.is_symlink():
             return {"link": os.readlink(path)}
@@ -164,6 +166,8 @@ def _snapshot(path: Path) -> dict[str, Any] | None:
 
 
 def _restore(path: Path, before: dict[str, Any] | None) -> None:
+    import base64
+
     if before is None:
         path.unlink(missing_ok=True)
     elif "link" in before:

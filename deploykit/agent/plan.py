@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Any
 
@@ -81,6 +80,8 @@ def difference(name: str, old: Aspect, new: Aspect) -> Difference:
 
 def unified(old: str, new: str) -> str:
     """A unified diff without the two header lines; cut when very long."""
+    import difflib
+
     lines = list(difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=2))[2:]
     if len(lines) > LONGEST_DIFF:
         lines = [*lines[:LONGEST_DIFF], f"... {len(lines) - LONGEST_DIFF} more lines"]
@@ -101,11 +102,11 @@ def examine(resource: Resource) -> Change | None:
     return Change(resource.key, "create" if observed is None else "change", differences, names, resource.app)
 
 
-def removals(owned: Iterable[Resource], kept: set[str]) -> list[Resource]:
-    """Resources that deploykit made, that nobody wants now, and that are there: in the order of removal."""
+def removals(unwanted: Iterable[Resource]) -> list[Resource]:
+    """Of the resources that deploykit made and nobody wants now, those that are there: in the order of removal."""
     found = []
-    for resource in owned:
-        if resource.key in kept or not resource.removable:
+    for resource in unwanted:
+        if not resource.removable:
             continue
         try:
             if resource.observe() is not None:

@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,6 +89,8 @@ def detach(run: Run, work: Callable[[], None], lock: Lock) -> int:
         status = 0
     except BaseException as error:  # noqa: BLE001
         # The last resort: whatever went wrong must reach the person; frames carry values, so only where, never what.
+        import traceback
+
         where = traceback.extract_tb(error.__traceback__)[-1]
         run.write(
             {

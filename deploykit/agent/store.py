@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import secrets as random
-import string
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from deploykit.agent import paths
 from deploykit.agent.resource import Failed, HostSecret, Joined, Secret
 from deploykit.agent.secret import Quoted, quote
 
-_ALPHABET = string.ascii_letters + string.digits + "-_"
 _making = threading.Lock()  # releases are built while files are written: both may want a new secret of one app
 
 
@@ -52,13 +50,14 @@ def _times(app: str) -> Path:
 
 def look(app: str, wanted: HostSecret) -> Secret | None:
     """The value, or None when it will be made at the next deploy. Raises Failed when only a person can give it."""
-    found = read(app).get(wanted.name)
+    kept: Mapping[str, str] = paths.known_json(paths.SECRETS / f"{app}.json", {})
+    found = kept.get(wanted.name)
     if found is None and not wanted.make:
         raise Failed(
             f"the secret {wanted.name} of app {app} is not on the host",
             todo=f"give it with `fab secrets set --app {app} --name {wanted.name}`",
         )
-    return found
+    return Secret(found) if found is not None else None
 
 
 def ensure(app: str, wanted: HostSecret) -> Secret:
@@ -66,7 +65,11 @@ def ensure(app: str, wanted: HostSecret) -> Secret:
     with _making:
         found = look(app, wanted)
         if found is None:
-            found = Secret("".join(random.choice(_ALPHABET) for _ in range(wanted.make)))
+            import secrets
+            import string
+
+            alphabet = string.ascii_letters + string.digits + "-_"
+            found = Secret("".join(secrets.choice(alphabet) for _ in range(wanted.make)))
             write(app, wanted.name, found)
     return found
 

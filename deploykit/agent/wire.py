@@ -6,7 +6,6 @@ repetitions; ten times less of it is what a far-away host waits for.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import select
@@ -50,6 +49,8 @@ def receive() -> Event:
 
 def receive_files(shas: list[str], sizes: dict[str, int], folder: Path) -> None:
     """Stores the contents named by `shas` in `folder`, each under its SHA-256, and checks that it is what it says."""
+    import hashlib
+
     chunks = _inflate()
     spare = b""
     for sha in shas:

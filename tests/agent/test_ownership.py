@@ -74,5 +74,15 @@ def test_the_memory_of_what_is_ours_holds_no_secret(tmp_path: Path, apply: Apply
 def test_a_recipe_that_is_gone_is_no_obstacle(tmp_path: Path, apply: Apply) -> None:
     apply(file(tmp_path / "a", ""))
     kept = json.loads(paths.MANIFEST.read_text())
-    paths.write_json(paths.MANIFEST, [{"recipes.gone:Thing": {"path": "/x"}}, {"no.such:X": {}}, *kept])
+    paths.write_json(
+        paths.MANIFEST, {"thing x": {"recipes.gone:Thing": {"path": "/x"}}, "x": {"no.such:X": {}}, **kept}
+    )
     assert [each.key for each in plan().unwanted] == [f"file {tmp_path}/a"]
+
+
+def test_what_an_earlier_deploykit_made_is_owned(tmp_path: Path, apply: Apply) -> None:
+    """It remembered a list, without the keys."""
+    apply(file(tmp_path / "a", ""), file(tmp_path / "b", ""))
+    paths.write_json(paths.MANIFEST, list(json.loads(paths.MANIFEST.read_text()).values()))
+    assert [each.key for each in plan(file(tmp_path / "b", "")).unwanted] == [f"file {tmp_path}/a"]
+    assert plan(file(tmp_path / "a", ""), file(tmp_path / "b", "")).empty

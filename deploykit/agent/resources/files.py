@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
-import shutil
 import stat
 from typing import ClassVar
 
@@ -88,6 +86,8 @@ def _read(path: str) -> tuple[str, os.stat_result]:
     try:
         return content.decode(), found
     except UnicodeDecodeError:
+        import hashlib
+
         return f"({len(content)} bytes that are no text, SHA-256 {hashlib.sha256(content).hexdigest()})", found
 
 
@@ -159,6 +159,8 @@ class DataDirectory(Directory):
     removable: ClassVar[bool] = False
 
     def erase(self) -> str:
+        import shutil
+
         shutil.rmtree(self.path, ignore_errors=True)
         return ""
 
