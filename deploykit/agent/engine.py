@@ -125,8 +125,10 @@ def asked(resources: Sequence[Resource]) -> Iterator[None]:
 
 
 def _plan(manifest: Manifest) -> Plan:
+    late: list[Failed] = []
+    deployments = looked_at(manifest.chosen, examine_deployment, late)  # first: meanwhile, psql and systemctl answer
     problems: list[Failed] = []
-    changes, deployments = _looked_at_both(manifest, problems)
+    changes = looked_at(manifest.resources, examine, problems)
     wanted = {each.key for each in manifest.resources}
     before = owned(but=wanted)
     apps = {each.app for each in manifest.deployments}
@@ -139,32 +141,8 @@ def _plan(manifest: Manifest) -> Plan:
         leaving,
         tuple(action.name for action in pending.owed(wanted)),
         kept,
-        tuple(problems),
+        (*problems, *late),
     )
-
-
-def _looked_at_both(manifest: Manifest, problems: list[Failed]) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
-    """The changes that resources and deployments need: side by side, since half of either is the kernel's time."""
-    found: list[tuple[Change, ...]] = []
-    late: list[Failed] = []
-    broken: list[BaseException] = []
-
-    def look() -> None:
-        try:
-            found.append(looked_at(manifest.chosen, examine_deployment, late))
-        except BaseException as error:  # noqa: BLE001 (raised again below, where it is heard)
-            broken.append(error)
-
-    beside = threading.Thread(target=look)
-    beside.start()
-    try:
-        changes = looked_at(manifest.resources, examine, problems)
-    finally:
-        beside.join()  # before this process forks
-    for error in broken:
-        raise error
-    problems += late
-    return changes, found[0]
 
 
 def looked_at(things: Sequence[T], look: Callable[[T], Change | None], problems: list[Failed]) -> tuple[Change, ...]:

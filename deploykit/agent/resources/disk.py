@@ -184,11 +184,15 @@ def permissions(found: os.stat_result) -> str:
 
 def owner(uid: int) -> str:
     """The name of a user's number, or the number when nobody has it."""
+    if uid == 0:
+        return "root"
     return _user_names().get(uid) or _asked_user(uid)
 
 
 def group(gid: int) -> str:
     """The name of a group's number, or the number when nobody has it."""
+    if gid == 0:
+        return "root"
     return _group_names().get(gid) or _asked_group(gid)
 
 
