@@ -1,6 +1,11 @@
 """The agent's entry: one request on standard input, events on standard output."""
 
-from deploykit.agent import meanwhile
+import gc
+
+# Nearly everything that a look makes, it needs to the end: to look for garbage among that took a tenth of its time.
+gc.set_threshold(100_000, 20, 20)
+
+from deploykit.agent import meanwhile  # noqa: E402
 
 meanwhile.begin()
 
