@@ -12,6 +12,7 @@ from deploykit.agent import early, facts, paths, pending, release, slots, transa
 from deploykit.agent.deployment import Deployment
 from deploykit.agent.engine import (
     Manifest,
+    Plan,
     Tell,
     asked,
     examine_deployment,
@@ -27,38 +28,47 @@ from deploykit.agent.resource import Failed, NotYet, Resource
 
 def apply(
     manifest: Manifest,
+    plan: Plan,
     listings: dict[str, release.Listing],
     received: Path,
     tell: Tell,
 ) -> tuple[int, bool]:
-    """Makes it so. Returns (number of changes, whether all went well); failures were told."""
+    """Makes it so. Returns (number of changes, whether all went well); failures were told.
+
+    `plan` is what was found a moment ago, under the same lock.
+    """
     count = 0
-    ours = {each.key: each for each in owned()}
-    apps = {each.app for each in manifest.deployments}
-    remember([*({**ours, **{each.key: each for each in manifest.resources}}.values())])
-    listen(lambda line: tell({"event": "progress", "line": line}))
     wanted = {each.key for each in manifest.resources}
+    others = owned(but=wanted)
+    apps = {each.app for each in manifest.deployments}
+    listen(lambda line: tell({"event": "progress", "line": line}))
     try:
+        if plan.changes:  # whatever is made now is ours, also when a later change fails
+            remember([*others, *manifest.resources])
         count += _remove(manifest, apps, tell)
-        with early.begun(manifest.resources, manifest.chosen, listings, received, *_telling_of(tell)):
-            count += _change(manifest.resources, tell)
+        if plan.changes:
+            with early.begun(manifest.resources, manifest.chosen, listings, received, *_telling_of(tell)):
+                count += _change(manifest.resources, tell)
         count += pending.settle_all(manifest.resources, lambda name: tell({"event": "action", "name": name}))
     except Failed as failure:
         tell(trouble(failure))
         return count, False
-    kept = [each for key, each in ours.items() if not each.removable and key not in wanted]
-    remember([*manifest.resources, *kept])
+    # What was changed meanwhile may be an app's affair, too: then each is looked at once more.
+    planned = {change.app for change in plan.deployments}
+    due = [each for each in manifest.chosen if (count or each.app in planned) and examine_deployment(each) is not None]
+    rest = [each for each in manifest.chosen if each.app not in {one.app for one in due}]
     problems: list[Failed] = []
-    with _deployed(manifest.chosen, listings, received, tell) as failures:
+    with _deployed(due, listings, received, tell) as failures:
         done = sum(each is None for each in failures)
         forget()  # and look again, while the replaced processes end
         with asked(manifest.resources):
-            left = looked_at(manifest.resources, examine, problems)
+            remember([*(each for each in others if not each.removable), *manifest.resources])
+            left = looked_at(rest, examine_deployment, problems) + looked_at(manifest.resources, examine, problems)
     virtualenv.prune()
     count += done
     if done < len(failures):
         return count, False
-    left += looked_at(manifest.chosen, examine_deployment, problems)
+    left += looked_at(due, examine_deployment, problems)
     for change in left:
         names = ", ".join(each.name for each in change.differences)
         tell(
@@ -125,7 +135,7 @@ def _change(resources: Sequence[Resource], tell: Tell) -> int:
 
 @contextlib.contextmanager
 def _deployed(
-    deployments: Sequence[Deployment],
+    due: Sequence[Deployment],
     listings: dict[str, release.Listing],
     received: Path,
     tell: Tell,
@@ -134,7 +144,6 @@ def _deployed(
 
     The context is entered when all serve, with how each went; it is left when what they replaced has ended, too.
     """
-    due = [each for each in deployments if examine_deployment(each) is not None]
     if not due:
         yield []
         return

@@ -83,7 +83,7 @@ def owned(but: Collection[str] = ()) -> tuple[Resource, ...]:
 
 def remember(resources: Sequence[Resource]) -> None:
     """Keeps what is ours on disk, without a secret in it."""
-    paths.write_json(paths.MANIFEST, {each.key: _without_secrets(encode(each)) for each in resources})
+    paths.update_json(paths.MANIFEST, {each.key: _without_secrets(encode(each)) for each in resources})
 
 
 def _without_secrets(data: Any) -> Any:

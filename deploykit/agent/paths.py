@@ -87,7 +87,21 @@ def known_json(path: Path, default: Any) -> Any:
     return kept[1]
 
 
+def update_json(path: Path, value: Any) -> None:
+    """As `write_json`, when it is not what is there already: a write waits for the disk."""
+    try:
+        if path.read_text() == _text(value):
+            return
+    except FileNotFoundError:
+        pass
+    write_json(path, value)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Keeps a plain value, readable by root only."""
     _known.pop(path, None)  # what was there may be back under the same mark before a clock ticks
-    write(path, json.dumps(value, separators=(",", ":")))
+    write(path, _text(value))
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))

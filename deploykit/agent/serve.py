@@ -149,7 +149,7 @@ def _change(request: wire.Event, manifest: Manifest, plan: engine.Plan, holder: 
 
     def work(tell: Callable[[wire.Event], None]) -> tuple[int, bool]:
         try:
-            return applying.apply(manifest, listings, received, tell)
+            return applying.apply(manifest, plan, listings, received, tell)
         finally:
             shutil.rmtree(received, ignore_errors=True)
 

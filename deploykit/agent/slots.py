@@ -238,8 +238,6 @@ def clear(app: str, slot: str) -> None:
     if conf.exists():
         conf.unlink()
         paths.sync(conf.parent)
-        # Supervisor compares with what it read last: tell it, or a later `add` of this name would get the old text.
-        supervisord.reread()
     for path in (*Path("/etc/deploykit").glob(f"{app}.{slot}.*"), *sockets_of(app, slot)):
         _discard(path)
     state = record(app)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from deploykit.agent import applying, paths
+from deploykit.agent import applying, engine, paths
 from deploykit.agent.engine import Manifest
 from deploykit.agent.resource import Resource
 
@@ -36,6 +36,7 @@ def apply(tmp_path: Path, told: list[dict[str, Any]]) -> Apply:
 
     def work(*resources: Resource) -> tuple[int, bool]:
         told.clear()
-        return applying.apply(Manifest(resources, ()), {}, tmp_path, told.append)
+        manifest = Manifest(resources, ())
+        return applying.apply(manifest, engine.plan(manifest), {}, tmp_path, told.append)
 
     return work

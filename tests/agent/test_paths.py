@@ -45,3 +45,13 @@ def test_what_others_write_is_seen(tmp_path: Path) -> None:
     assert paths.known_json(place, {}) == {"live": "b"}
     place.unlink()
     assert paths.known_json(place, {"live": ""}) == {"live": ""}
+
+
+def test_what_is_there_already_is_not_written_again(tmp_path: Path) -> None:
+    place = tmp_path / "a.json"
+    numbers = []
+    for value in ({"a": [1]}, {"a": [1]}, {"a": [2]}):
+        paths.update_json(place, value)
+        numbers.append(place.stat().st_ino)
+        assert json.loads(place.read_text()) == value
+    assert numbers[0] == numbers[1] != numbers[2], "a write is a new file in its place"

@@ -267,7 +267,8 @@ def test_owing_is_written_before_the_change(tmp_path: Path, monkeypatch: pytest.
         change(self, observed)
 
     monkeypatch.setattr(File, "change", look)
-    applying.apply(Manifest((wanted,), ()), {}, tmp_path, lambda event: None)
+    manifest = Manifest((wanted,), ())
+    applying.apply(manifest, engine.plan(manifest), {}, tmp_path, lambda event: None)
     assert len(seen) == 1 and len(seen[0]) == 1 and list((paths.PENDING).iterdir()) == []
 
 
