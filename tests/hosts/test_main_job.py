@@ -17,6 +17,7 @@ from deploykit.sandbox import BASE
 
 from . import tiny
 from .site import LINKS, MEMORIES, READER, REPOSITORY, TITLES, Host, Project, eventually, standing
+from .typed import Typist
 
 WITH_ENV = "/usr/local/lib/deploykit/with-env"
 
@@ -252,6 +253,22 @@ def test_a_second_deploy_does_nothing_in_one_exec(site: Project, host: Host) -> 
     allowed = re.compile(r"/var/lib/deploykit/(journal\.jsonl|lock)|/var/lib/(postgresql|systemd|private)/.*")
     assert [path for path in changed.splitlines() if not allowed.fullmatch(path)] == []
     site.settled()
+
+
+def test_postgres_is_asked_once_and_let_go(site: Project, host: Host) -> None:
+    """psql starts with the agent, before it is known what to ask it, or whether to ask at all."""
+    count = "SELECT sessions FROM pg_stat_database WHERE datname = 'postgres'"
+    before = int(host.psql("postgres", count))
+    site.settled()
+    assert int(host.psql("postgres", count)) - before == 2, "one of deploykit's, one of these questions"
+
+    left = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'psql' AND pid <> pg_backend_pid()"
+    argv, env = site.command("logs", "--app", "links", "--follow")
+    with Typist(argv, env, site.folder) as fab:
+        fab.sees("links")
+        assert eventually(lambda: host.psql("postgres", left) == "0", 5), "while somebody reads a log"
+        fab.type("\x03")
+        assert fab.ends(10) == 0
 
 
 def test_status_tells_how_it_is(site: Project, host: Host) -> None:
