@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import time
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from deploykit.agent import sockets
+from deploykit.agent import visits
 from deploykit.agent.deployment import Deployment
 from deploykit.agent.management import Management
 from deploykit.agent.process import tail
@@ -55,7 +54,7 @@ def _ask(deployment: Deployment, number: int, check: Check, place: str, todo: st
     while True:
         try:
             wrong, body = _answer(check, place, front)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, visits.HTTPException) as error:
             wrong, body = f"had no answer ({error})", ""
         if not wrong:
             break
@@ -66,10 +65,10 @@ def _ask(deployment: Deployment, number: int, check: Check, place: str, todo: st
         _assets(deployment, number, check, place, front, body, todo)
 
 
-def _answer(check: Check, place: str, front: sockets.Front) -> tuple[str, str]:
+def _answer(check: Check, place: str, front: visits.Front) -> tuple[str, str]:
     """("", body) for a good answer, else what is wrong with it."""
     if check.websocket:
-        status = sockets.handshake(place, check.path, check.host, check.scheme, check.timeout, front)
+        status = visits.handshake(place, check.path, check.host, check.scheme, check.timeout, front)
         well = status == 101 or (not place and front.refuses(status))
         return ("" if well else f"answered {status} instead of 101"), ""
     answer = _get(check, place, front, check.path)
@@ -83,10 +82,10 @@ def _answer(check: Check, place: str, front: sockets.Front) -> tuple[str, str]:
     return _json(check, answer.body), answer.body
 
 
-def _get(check: Check, place: str, front: sockets.Front, path: str) -> sockets.Answer:
+def _get(check: Check, place: str, front: visits.Front, path: str) -> visits.Answer:
     if place:
-        return sockets.ask(place, path, check.host, check.scheme, check.timeout)
-    return sockets.ask_nginx(path, check.host, check.scheme, check.timeout, front)
+        return visits.ask(place, path, check.host, check.scheme, check.timeout)
+    return visits.ask_nginx(path, check.host, check.scheme, check.timeout, front)
 
 
 def _json(check: Check, body: str) -> str:
@@ -111,12 +110,12 @@ def _json(check: Check, body: str) -> str:
 
 
 def _assets(
-    deployment: Deployment, number: int, check: Check, place: str, front: sockets.Front, body: str, todo: str
+    deployment: Deployment, number: int, check: Check, place: str, front: visits.Front, body: str, todo: str
 ) -> None:
     for path in linked(body, f"{check.scheme}://{check.host}{check.path}"):
         try:
             status = _get(check, place, front, path).status
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, visits.HTTPException) as error:
             raise _failed(
                 deployment, number, f"{path}, which {check.path} links, had no answer", str(error), todo
             ) from None

@@ -20,7 +20,7 @@ from deploykit.agent.resource import Aspect, Failed, HostSecret, NotYet, Resourc
 from deploykit.agent.values import Build, Check
 
 if TYPE_CHECKING:
-    from deploykit.agent.sockets import Front
+    from deploykit.agent.visits import Front
 
 SLOTS = ("a", "b")
 
@@ -159,7 +159,7 @@ class Deployment(Resource):
         """How nginx is asked for this app."""
         import base64
 
-        from deploykit.agent.sockets import Front  # with HTTP, which nobody needs who only looks
+        from deploykit.agent.visits import Front  # with HTTP, which nobody needs who only looks
 
         for name, password in self.health.visitor:
             words = f"{name}:{plain(self.app, password, make=False)}"

@@ -8,7 +8,6 @@ order's doing alone: each runs under a lock of its own (flock, in supervisor's f
 
 from __future__ import annotations
 
-import http.client
 import re
 import time
 from collections.abc import Callable, Collection
@@ -92,11 +91,13 @@ class Beside:
         place = Path(f"/run/{deployment.app}/{self._slot}.{program.socket}.sock")
         if not place.exists():
             return False
+        from deploykit.agent import visits
+
         health = deployment.health
         try:
             path = program.paths[0] if program.paths else "/"
-            answer = sockets.ask(str(place), path, health.host, health.scheme, timeout=10)
-        except (OSError, http.client.HTTPException):
+            answer = visits.ask(str(place), path, health.host, health.scheme, timeout=10)
+        except (OSError, visits.HTTPException):
             return False
         return sockets.of_release(answer.peer, deployment.release)
 

@@ -8,7 +8,6 @@ stops.
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
 import re
 import time
@@ -68,6 +67,8 @@ def start(deployment: Deployment, slot: str, beside: Sequence[str] = ()) -> floa
     logfile = log(f"{app}-{slot}")
     begin = size(logfile)
     supervisord.add(f"{app}-{slot}", *beside)
+    from deploykit.agent import visits  # while the processes start
+
     began = time.monotonic()
     deadline = began + health.start
     pause = 0.02
@@ -83,7 +84,7 @@ def start(deployment: Deployment, slot: str, beside: Sequence[str] = ()) -> floa
             )
         if place.exists():
             try:
-                answer = sockets.ask(str(place), health.path, health.host, health.scheme, timeout=10)
+                answer = visits.ask(str(place), health.path, health.host, health.scheme, timeout=10)
                 said = f"GET {health.path} with Host {health.host} answered {answer.status}"
                 if not sockets.of_release(answer.peer, deployment.release):
                     said = "something else answers on its socket"
@@ -96,7 +97,7 @@ def start(deployment: Deployment, slot: str, beside: Sequence[str] = ()) -> floa
                         _hint(answer.status, health.host) + (words(logfile, begin) or text_of(answer.body)),
                         "correct the app, its environment or `health`, and deploy again; the live release is untouched",
                     )
-            except (OSError, http.client.HTTPException) as error:
+            except (OSError, visits.HTTPException) as error:
                 said = f"GET {health.path} had no answer ({error})"
         time.sleep(pause)
         pause = min(pause * 1.1, 0.2)
@@ -195,6 +196,8 @@ def claim(deployment: Deployment, slot: str) -> None:
 
 def watch(deployment: Deployment, slot: str) -> None:
     """Looks at the live release for a moment after the switch. Raises Failed when it stops being healthy."""
+    from deploykit.agent import visits
+
     health = deployment.health
     deadline = time.monotonic() + health.watch
     while time.monotonic() < deadline:
@@ -207,11 +210,11 @@ def watch(deployment: Deployment, slot: str) -> None:
     front = deployment.front()
     try:
         if health.proxy:
-            answer = sockets.ask_nginx(health.path, health.host, health.scheme, health.drain, front)
+            answer = visits.ask_nginx(health.path, health.host, health.scheme, health.drain, front)
         else:
             place = f"/run/{deployment.app}/live.sock"
-            answer = sockets.ask(place, health.path, health.host, health.scheme, timeout=health.drain)
-    except (OSError, http.client.HTTPException) as error:
+            answer = visits.ask(place, health.path, health.host, health.scheme, timeout=health.drain)
+    except (OSError, visits.HTTPException) as error:
         raise Failed(
             f"release {deployment.release} of {deployment.app} does not answer {through}", str(error)
         ) from None

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deploykit.agent import checks, paths, programs, release, secret, slots, virtualenv
+from deploykit.agent import paths, programs, release, secret, slots, virtualenv
 from deploykit.agent.build import Steps
 from deploykit.agent.deployment import Deployment, condition, live, other, record, running
 from deploykit.agent.management import Management
@@ -85,6 +85,8 @@ def deploy(
                 stage(app, "processes")
                 beside.steady(took, once=False)
             if deployment.checks:
+                from deploykit.agent import checks
+
                 stage(app, "checks")
                 checks.before(deployment, fresh, commands)
             if beside.hand_over(current):  # last: the live release has no scheduler from here to the switch
@@ -113,7 +115,10 @@ def deploy(
     slots.switch(app, deployment.release, fresh)
     try:
         slots.watch(deployment, fresh)
-        checks.after(deployment)
+        if deployment.checks:
+            from deploykit.agent import checks
+
+            checks.after(deployment)
     except (Failed, NotYet, OSError) as error:
         if current is None:  # there is nothing to go back to; what does not work must not count as deployed
             Path(f"/run/{app}/live.sock").unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import pytest
 
-from deploykit.agent import checks, sockets
+from deploykit.agent import checks, visits
 from deploykit.agent.values import Check
 
 PAGE = """<!doctype html><link rel="stylesheet" href="/static/a.css?v=1"><link rel=icon href=/no.ico>
@@ -30,7 +30,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.asked.append(f"{self.headers['Host']} {self.headers['X-Forwarded-Proto']} {self.path}")
         key = self.headers["Sec-WebSocket-Key"]
         if self.path in ("/ws", "/fake") and key:
-            proof = base64.b64encode(hashlib.sha1(f"{key}{sockets._WEBSOCKET}".encode()).digest()).decode()
+            proof = base64.b64encode(hashlib.sha1(f"{key}{visits._WEBSOCKET}".encode()).digest()).decode()
             self.send_response(101)
             self.send_header("Upgrade", "websocket")
             self.send_header("Connection", "Upgrade")
@@ -82,17 +82,17 @@ def place(tmp_path: Path) -> Iterator[str]:
     ],
 )
 def test_answers(place: str, check: Check, wrong: str) -> None:
-    assert checks._answer(check, place, sockets.Front())[0] == wrong
+    assert checks._answer(check, place, visits.Front())[0] == wrong
 
 
 def test_host_and_scheme_are_those_of_the_check(place: str) -> None:
-    checks._answer(Check("/x?y=1", host="blog.example", scheme="https"), place, sockets.Front())
+    checks._answer(Check("/x?y=1", host="blog.example", scheme="https"), place, visits.Front())
     assert Handler.asked[-1] == "blog.example https /x?y=1"
 
 
 def test_a_handshake_without_proof_is_none(place: str) -> None:
-    with pytest.raises(sockets.http.client.HTTPException, match="RFC 6455"):
-        sockets.handshake(place, "/fake", "blog.example", "http", 5, sockets.Front())
+    with pytest.raises(visits.HTTPException, match="RFC 6455"):
+        visits.handshake(place, "/fake", "blog.example", "http", 5, visits.Front())
 
 
 def test_what_a_page_links_from_its_own_site() -> None:

@@ -117,3 +117,32 @@ def test_it_runs_from_its_folder(tmp_path: Path) -> None:
     )
     event = json.loads(done.stdout)
     assert event["event"] == "facts" and event["facts"]["processors"] >= 1
+
+
+LOOK = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import deploykit.agent.serve, deploykit.recipes.postgres
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+def test_who_only_looks_loads_little(tmp_path: Path) -> None:
+    """On a host with nothing to do, loading is most of what the agent does."""
+    zipfile.ZipFile(io.BytesIO(bundle(tmp_path).data)).extractall(tmp_path / "agent")
+    argv = [sys.executable, "-IS", "-c", LOOK, str(tmp_path / "agent")]
+    loaded = set(json.loads(subprocess.run(argv, capture_output=True, text=True, check=True).stdout))
+    assert "deploykit.agent.deployment" in loaded
+    heavy = {
+        "concurrent.futures",
+        "difflib",
+        "hashlib",
+        "http.client",
+        "logging",
+        "secrets",
+        "shutil",
+        "ssl",
+        "traceback",
+    }
+    ours = {f"deploykit.agent.{name}" for name in ("applying", "release", "slots", "transaction", "visits")}
+    assert loaded & (heavy | ours) == set()
