@@ -19,6 +19,11 @@ JOURNAL = STATE / "journal.jsonl"
 SECRETS = STATE / "secrets"
 APPS = STATE / "apps"  # per app: which slot runs which release
 
+_PART = ".deploykit"  # how the names of files end that are being written
+
+#: The folders in which this process has looked for what killed runs left: their device and inode.
+_swept: set[tuple[int, int]] = set()
+
 #: What `known_json` has read of each file, and what tells that file from another.
 _known: dict[Path, tuple[tuple[int, int, int], Any]] = {}
 
@@ -46,15 +51,24 @@ def write(path: Path, data: bytes | str, *, mode: int = 0o600) -> None:
 
 
 def part(folder: int, name: str) -> str:
-    """A file's name in the open `folder` while it is written. What a killed run left of it is cleared away."""
-    begin, end = f".{name[:200]}.", ".deploykit"
+    """A file's name in the open `folder` while it is written. What killed runs left there is cleared away."""
+    status = os.fstat(folder)
+    mark = (status.st_dev, status.st_ino)
+    if mark not in _swept:  # once: thousands of files may come into it
+        _sweep(folder)
+        _swept.add(mark)
+    own = f".{name[:200]}.{os.getpid()}{_PART}"
+    with contextlib.suppress(FileNotFoundError):  # of a killed run with our number
+        os.unlink(own, dir_fd=folder)
+    return own
+
+
+def _sweep(folder: int) -> None:
     for found in os.listdir(f"/proc/self/fd/{folder}"):  # O_PATH will do
-        if found.startswith(begin) and found.endswith(end):
-            pid = found[len(begin) : -len(end)]
-            if pid.isdigit() and (int(pid) == os.getpid() or not os.path.exists(f"/proc/{pid}")):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(found, dir_fd=folder)
-    return f"{begin}{os.getpid()}{end}"
+        name, _, pid = found.removesuffix(_PART).rpartition(".")
+        if found.endswith(_PART) and name.startswith(".") and pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(found, dir_fd=folder)
 
 
 def sync(folder: Path) -> None:

@@ -104,17 +104,25 @@ def test_what_a_run_that_ended_in_order_leaves_is_not_waited_for(monkeypatch: py
 def test_what_a_killed_writer_left_is_cleared_away(tmp_path: Path) -> None:
     def die() -> None:
         os.replace = lambda *arguments: os.kill(os.getpid(), 9)  # type: ignore[assignment,misc]
+        paths.write(tmp_path / "a", "half")
+
+    def die_too() -> None:
         os.rename = lambda *arguments, **values: os.kill(os.getpid(), 9)  # type: ignore[assignment,misc]
-        if not list(tmp_path.glob(".a.*")):
-            paths.write(tmp_path / "a", "half")
         file(tmp_path / "b", "half").change(None)
 
-    assert [in_a_process(die), in_a_process(die)] == [-9, -9]
-    assert len(list(tmp_path.glob(".a.*"))) == len(list(tmp_path.glob(".b.*"))) == 1
+    def left() -> list[str]:
+        return sorted(each.name for each in tmp_path.iterdir() if each.is_file())
+
+    for death, name in ((die, ".a."), (die_too, ".b.")):
+        assert in_a_process(death) == -9
+        (half,) = left()
+        assert half.startswith(name), "what the one before left is gone"
     (tmp_path / ".a.1.deploykit").touch()  # of a process that lives
+    (tmp_path / f".b.{os.getpid()}.deploykit").touch()  # of one that had our number
+    (tmp_path / ".b.not-ours").touch()
     paths.write(tmp_path / "a", "whole")
     file(tmp_path / "b", "whole").change(None)
-    assert sorted(each.name for each in tmp_path.iterdir() if each.is_file()) == [".a.1.deploykit", "a", "b"]
+    assert left() == [".a.1.deploykit", ".b.not-ours", "a", "b"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"who": "ann"}'])
