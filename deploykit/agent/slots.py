@@ -241,6 +241,7 @@ def clear(app: str, slot: str) -> None:
     if conf.exists():
         conf.unlink()
         paths.sync(conf.parent)
+        supervisord.reread()  # `supervisorctl avail` would go on offering what has no file any more
     for path in (*Path("/etc/deploykit").glob(f"{app}.{slot}.*"), *sockets_of(app, slot)):
         _discard(path)
     state = record(app)

