@@ -138,3 +138,4 @@ def reread() -> None:
     # A program file that somebody else broke is not ours to judge here.
     with contextlib.suppress(xmlrpc.Fault, NotYet):
         _call("reloadConfig")
+    forget()
