@@ -38,25 +38,27 @@ class Bench:
         self._number = 0
 
     def measure(self, wish: Wish) -> None:
-        """First deploys one after the other, each on a bare host; then the other cases, the tools taking turns."""
+        """First deploys, each on a bare host, then the other cases; the tools take turns."""
+        firsts = wish.firsts if "first" in wish.cases else 1
+        for number in range(firsts - 1):
+            for name in wish.tools:
+                with self._bare(name, wish) as tool:
+                    self._run(tool, "first", wish, number)
         with contextlib.ExitStack() as ends:
-            standing = [ends.enter_context(self._deployed(name, wish)) for name in wish.tools]
+            standing = [ends.enter_context(self._deployed(name, wish, firsts - 1)) for name in wish.tools]
             for case in wish.cases:
                 for number in range(wish.runs if case != "first" else 0):
                     for tool in standing:
                         self._run(tool, case, wish, number)
 
     @contextlib.contextmanager
-    def _deployed(self, name: str, wish: Wish) -> Iterator[Tool]:
-        """A host with the job done by a tool, `firsts` times measured if that is asked for."""
-        times = wish.firsts if "first" in wish.cases else 1
-        for number in range(times):
-            with self._bare(name, wish) as tool:
-                self._run(tool, "first", wish, number, kept="first" in wish.cases)
-                if number == times - 1:
-                    if tool.learns:
-                        self._settle(tool)
-                    yield tool
+    def _deployed(self, name: str, wish: Wish, number: int) -> Iterator[Tool]:
+        """A host with the job done by a tool, measured if that is asked for."""
+        with self._bare(name, wish) as tool:
+            self._run(tool, "first", wish, number, kept="first" in wish.cases)
+            if tool.learns:
+                self._settle(tool)
+            yield tool
 
     @contextlib.contextmanager
     def _bare(self, name: str, wish: Wish) -> Iterator[Tool]:
