@@ -217,7 +217,7 @@ done
 
 # -- Make it so -------------------------------------------------------------------------------------------------------------
 each() ( # each COMMAND APP...: for all apps, as many at once as there are processors
-    # A lane for each processor. `wait -n` would balance them better, but bash 5.2 at times forgets a job that has ended.
+    # A lane for each processor. `wait -n` would balance them better, but in bash 5.2 it may miss a job that has ended.
     command=$1 lanes=() width=$(nproc)
     shift
     for ((lane = 0; lane < width && lane < $#; lane++)); do
