@@ -45,7 +45,7 @@ def apply(
     try:
         if plan.changes:  # whatever is made now is ours, also when a later change fails
             remember([*others, *manifest.resources])
-        count += _remove(manifest, apps, tell)
+        count += _remove(others, apps, tell)
         if plan.changes:
             with early.begun(manifest.resources, manifest.chosen, listings, received, *_telling_of(tell)):
                 count += _change(manifest.resources, tell)
@@ -84,14 +84,14 @@ def apply(
     return count, not (left or problems)
 
 
-def _remove(manifest: Manifest, apps: set[str], tell: Tell) -> int:
+def _remove(others: Sequence[Resource], apps: set[str], tell: Tell) -> int:
     count = 0
     for path in sorted(paths.APPS.glob("*.json")):
         if path.stem not in apps:
             tell({"event": "changing", "key": f"app {path.stem}", "verb": "remove"})
             slots.retire(path.stem)
             count += 1
-    for resource in removals(owned(but={each.key for each in manifest.resources})):
+    for resource in removals(others):
         tell({"event": "changing", "key": resource.key, "verb": "remove"})
         pending.owe(resource)
         resource.remove()

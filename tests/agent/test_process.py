@@ -56,9 +56,9 @@ def test_a_program_that_was_begun_is_the_one_that_is_asked(tmp_path: Path) -> No
 
 
 def test_one_that_was_begun_too_early_is_run_again(tmp_path: Path) -> None:
-    argv = ("sh", "-c", f"test -e {tmp_path}/ready || exit 3; cat")
+    argv = ("sh", "-c", f"test -e {tmp_path}/ready || {{ touch {tmp_path}/looked; exit 3; }}; cat")
     process.begin(argv)
-    time.sleep(0.1)
+    until((tmp_path / "looked").exists)
     (tmp_path / "ready").touch()
     assert run(argv, stdin="now").stdout == "now"
 
