@@ -1,7 +1,7 @@
 """The agent as one archive, named by its contents: it is sent only to a host that does not have this very one.
 
-A zip of deploykit/agent, deploykit/recipes and the project's own recipes. On the host it is unpacked into
-/var/lib/deploykit/agent/<sha>/ and compiled there once: a zipapp would be compiled at every run (0.1 s).
+A zip of deploykit/model, deploykit/agent, deploykit/recipes and the project's own recipes. On the host it is unpacked
+into /var/lib/deploykit/agent/<sha>/ and compiled there once: a zipapp would be compiled at every run (0.1 s).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def bundle(project: Path) -> Bundle:
         "__main__.py": (PACKAGE / "agent/__main__.py").read_bytes(),
         "deploykit/__init__.py": (PACKAGE / "__init__.py").read_bytes(),
     }
-    for part in ("agent", "recipes"):
+    for part in ("model", "agent", "recipes"):
         files.update(_modules(PACKAGE / part, f"deploykit/{part}"))
     theirs = project_recipes(project)
     if theirs is not None:

@@ -15,6 +15,7 @@ from deploykit.agent.management import Management
 from deploykit.agent.process import tail
 from deploykit.agent.resource import Failed
 from deploykit.agent.values import Check
+from deploykit.model import layout
 
 _PATIENCE = 5.0  # seconds in which a 503, "not ready yet", may turn into something better
 
@@ -43,7 +44,7 @@ def _socket(deployment: Deployment, slot: str, check: Check) -> str:
     """The socket of the web server that a path belongs to: the longest of the paths that it begins with."""
     routes = [(path, each.socket) for each in deployment.programs for path in each.paths]
     fitting = [(len(path), name) for path, name in routes if check.path.startswith(path)]
-    return f"/run/{deployment.app}/{slot}.{max(fitting)[1]}.sock" if fitting else f"/run/{deployment.app}/{slot}.sock"
+    return str(layout.socket(deployment.app, slot, max(fitting)[1] if fitting else ""))
 
 
 def _ask(deployment: Deployment, number: int, check: Check, place: str, todo: str) -> None:

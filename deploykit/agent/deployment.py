@@ -18,6 +18,7 @@ from deploykit.agent.dataclass import dataclass
 from deploykit.agent.envfile import EnvFile, plain
 from deploykit.agent.resource import Aspect, Failed, HostSecret, NotYet, Resource, Secret, State
 from deploykit.agent.values import Build, Check
+from deploykit.model import layout
 
 if TYPE_CHECKING:
     from deploykit.agent.visits import Front
@@ -117,12 +118,12 @@ class Deployment(Resource):
     @property
     def home(self) -> Path:
         """The app's folder."""
-        return Path("/srv") / self.app
+        return layout.home(self.app)
 
     @property
     def folder(self) -> Path:
         """The release's folder: `code`, `static` and `release.json` are in it."""
-        return self.home / "releases" / self.release
+        return layout.release(self.app, self.release)
 
     @property
     def code(self) -> Path:
@@ -148,7 +149,7 @@ class Deployment(Resource):
     @property
     def virtualenv(self) -> Path:
         """The virtualenv's folder."""
-        return self.home / "venvs" / self.venv.key
+        return layout.virtualenv(self.app, self.venv.key)
 
     @property
     def sockets(self) -> tuple[str, ...]:
@@ -172,7 +173,7 @@ class Deployment(Resource):
 
     def command(self, text: str, slot: str) -> str:
         """A command as it runs in a slot: a recipe names the folder of configuration files without its slot."""
-        return text.replace(f"/etc/deploykit/{self.app}..d", f"/etc/deploykit/{self.app}.{slot}.d")
+        return text.replace(str(layout.config_files(self.app, "")), str(layout.config_files(self.app, slot)))
 
     def environment(self, slot: str, *, make: bool) -> dict[str, str]:
         """The app's variables in the clear, for the commands of a release."""
@@ -203,11 +204,11 @@ class Deployment(Resource):
             "process": "RUNNING",
             **{f"process {each.name}": "RUNNING" for each in self.programs},
             "live": self.release,
-            "socket": f"{slot}.sock",
-            **{f"socket {name}": f"{slot}.{name}.sock" for name in self.sockets},
+            "socket": layout.socket(self.app, slot).name,
+            **{f"socket {name}": layout.socket(self.app, slot, name).name for name in self.sockets},
             "boot": boot_text(self.app, slot, self.sockets),
-            "environment": f"{self.app}.{slot}.env",
-            **({"files": f"{self.app}.{slot}.d"} if self.links else {}),
+            "environment": layout.environment(self.app, slot).name,
+            **({"files": layout.config_files(self.app, slot).name} if self.links else {}),
             "other slot": "",
             "code": "as released",
         }
@@ -224,19 +225,20 @@ class Deployment(Resource):
         release = running(self.app, slot)
         state: State = {
             "release": release,
-            "process": _process(f"{self.app}-{slot}", f"/run/{self.app}/{slot}.sock"),
+            "process": _process(layout.program(self.app, slot), layout.socket(self.app, slot)),
             **{
                 f"process {each.name}": _process(
-                    f"{self.app}-{slot}.{each.name}", each.socket and f"/run/{self.app}/{slot}.{each.socket}.sock"
+                    layout.program(self.app, slot, each.name),
+                    layout.socket(self.app, slot, each.socket) if each.socket else None,
                 )
                 for each in self.programs
             },
-            "live": _link(f"/srv/{self.app}/live"),
-            "socket": _link(f"/run/{self.app}/live.sock"),
-            **{f"socket {name}": _link(f"/run/{self.app}/live.{name}.sock") for name in self.sockets},
-            "boot": _text(boot_file(self.app)),
-            "environment": _link(f"/etc/deploykit/{self.app}.env"),
-            **({"files": _link(f"/srv/{self.app}/releases/{release}/files")} if self.links else {}),
+            "live": _link(layout.live_release(self.app)),
+            "socket": _link(layout.socket(self.app, "live")),
+            **{f"socket {name}": _link(layout.socket(self.app, "live", name)) for name in self.sockets},
+            "boot": _text(layout.boot(self.app)),
+            "environment": _link(layout.environment(self.app)),
+            **({"files": _link(layout.release(self.app, release) / "files")} if self.links else {}),
             "other slot": stray(self.app, slot),
             "code": condition(self.app, release),
         }
@@ -253,7 +255,7 @@ def _named(resource: Resource, state: Mapping[str, Aspect]) -> State:
     return {f"{name} {aspect}": value for aspect, value in state.items()}
 
 
-def _process(program: str, socket: str) -> str:
+def _process(program: str, socket: Path | None) -> str:
     try:
         found = supervisord.state(program)
     except NotYet:
@@ -265,15 +267,12 @@ def _process(program: str, socket: str) -> str:
     return state
 
 
-def boot_file(app: str) -> Path:
-    """The file by which the live socket is back after a reboot: /run is empty then (tmpfiles.d(5))."""
-    return Path(f"/etc/tmpfiles.d/deploykit-{app}-live.conf")
-
-
 def boot_text(app: str, slot: str, sockets: Iterable[str] = ()) -> str:
-    """What that file says when `slot` is live, with those sockets beside the main one."""
-    lines = [f"L+ /run/{app}/live.sock - - - - {slot}.sock\n"]
-    lines += [f"L+ /run/{app}/live.{name}.sock - - - - {slot}.{name}.sock\n" for name in sorted(sockets)]
+    """What the file `layout.boot` says when `slot` is live, with those sockets beside the main one."""
+    lines = [
+        f"L+ {layout.socket(app, 'live', name)} - - - - {layout.socket(app, slot, name).name}\n"
+        for name in ("", *sorted(sockets))
+    ]
     return "# Written by deploykit at the last switch.\n" + "".join(lines)
 
 
@@ -284,7 +283,7 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _link(path: str) -> str:
+def _link(path: Path) -> str:
     try:
         return os.readlink(path).rpartition("/")[2]
     except OSError:
@@ -305,7 +304,7 @@ def _known(app: str) -> Mapping[str, Any]:
 
 def live(app: str) -> str | None:
     """The slot that answers: the socket link is the truth; after a reboot, before it is back, what was remembered."""
-    name = _link(f"/run/{app}/live.sock").removesuffix(".sock")
+    name = _link(layout.socket(app, "live")).removesuffix(".sock")
     known = _known(app)
     slot = name if name in SLOTS else str(known["live"])
     return slot if slot in SLOTS and slot in known["slots"] else None
@@ -324,21 +323,21 @@ def other(slot: str) -> str:
 def stray(app: str, slot: str) -> str:
     """What is left of the other slot by an interrupted deploy, "" when nothing is."""
     rest = other(slot)
-    if os.path.exists(f"/etc/supervisor/conf.d/{app}-{rest}.conf"):
+    if layout.supervisor(app, rest).exists():
         return f"slot {rest} is left from an interrupted deploy"
     return ""
 
 
 def condition(app: str, release: str) -> str:
     """ "as released", or what is wrong with the release's files, by size and time of each (contents are not read)."""
-    folder = f"/srv/{app}/releases/{release}"
+    folder = layout.release(app, release)
     try:
-        kept = paths.read_json(Path(f"{folder}/release.json"), None)
+        kept = paths.read_json(folder / "release.json", None)
     except ValueError:
         kept = None
     if kept is None:
         return "incomplete"
-    if not whole(f"/srv/{app}/venvs/{kept['venv']}"):
+    if not whole(layout.virtualenv(app, kept["venv"])):
         return "its virtualenv is missing"
     return (
         _altered(f"{folder}/code", kept["seals"])

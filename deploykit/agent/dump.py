@@ -8,8 +8,8 @@ from pathlib import Path
 
 from deploykit.agent.process import run
 from deploykit.agent.resource import Failed
+from deploykit.model import layout
 
-BACKUPS = Path("/var/backups/deploykit")
 #: The number of tables; those that an extension brings along (PostGIS has one) are nobody's data.
 _TABLES = """
 SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -26,7 +26,7 @@ def take(app: str, kind: str, name: str, why: str) -> Path | None:
     """
     import sqlite3
 
-    folder = BACKUPS / app
+    folder = layout.backups(app)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     suffix = {"postgres": "dump", "sqlite": "sqlite3"}.get(kind)
@@ -80,7 +80,7 @@ def _pg_dump(name: str, handle: int) -> None:
 
 def prune(app: str) -> None:
     """Keeps the newest dumps that migrations asked for."""
-    made = sorted(path for path in (BACKUPS / app).glob("*-before-*") if path.suffix in (".dump", ".sqlite3"))
+    made = sorted(path for path in (layout.backups(app)).glob("*-before-*") if path.suffix in (".dump", ".sqlite3"))
     for old in made[:-KEEP]:
         old.unlink(missing_ok=True)
 

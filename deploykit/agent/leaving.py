@@ -10,6 +10,7 @@ from deploykit.agent import dump, engine, pending, slots, store
 from deploykit.agent.plan import removals
 from deploykit.agent.process import forget
 from deploykit.agent.resource import Resource
+from deploykit.model import layout
 
 
 def leave(app: str, *, erase: bool, tell: engine.Tell) -> tuple[int, bool]:
@@ -42,7 +43,7 @@ def leave(app: str, *, erase: bool, tell: engine.Tell) -> tuple[int, bool]:
 
 def _erase(app: str, data: list[Resource], tell: engine.Tell) -> list[str]:
     dumps = []
-    home = Path("/srv") / app
+    home = layout.home(app)
     for file in (*_databases(home / "data"), *_databases(home / "persist")):
         dumps.append(str(dump.take(app, "sqlite", str(file), f"deleted-{file.stem}")))
         tell({"event": "output", "app": app, "line": f"dumped to {dumps[-1]}"})
@@ -54,7 +55,7 @@ def _erase(app: str, data: list[Resource], tell: engine.Tell) -> list[str]:
             tell({"event": "output", "app": app, "line": f"dumped to {copy}"})
         forget()
     store.forget(app)
-    for log in [each for form in (f"{app}-[ab].log*", f"{app}-[ab].*.log*") for each in slots.LOGS.glob(form)]:
+    for log in [each for form in (f"{app}-[ab].log*", f"{app}-[ab].*.log*") for each in layout.logs().glob(form)]:
         log.unlink()
     return dumps
 

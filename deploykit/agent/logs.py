@@ -19,10 +19,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO
 
-from deploykit.agent import programs, schedule, slots, wire
+from deploykit.agent import programs, schedule, wire
 from deploykit.agent.dataclass import dataclass
 from deploykit.agent.deployment import live
 from deploykit.agent.resource import Failed
+from deploykit.model import layout
 
 NGINX = Path("/var/log/nginx")
 
@@ -92,14 +93,14 @@ def _nginx(app: str) -> list[_Source]:
 def _programs(app: str, process: str, slot: str) -> list[_Source]:
     order = ("b", "a") if slot == "a" else ("a", "b")
     if process in ("", "web"):
-        return [_Source("", tuple(slots.log(f"{app}-{each}") for each in order))]
+        return [_Source("", tuple(layout.log(f"{app}-{each}") for each in order))]
     known = [name.partition(".")[2] for name in programs.configured(app, slot)]
     names = [name for name in known if process in (name, name.rpartition("-")[0])]
     if not names:
         have = ["web", *dict.fromkeys(name.rpartition("-")[0] for name in known), *_schedules(app)]
         raise Failed(f"{app} has no process and no schedule {process}", todo=f"it has: {', '.join(have)}")
     return [
-        _Source(name if len(names) > 1 else "", tuple(slots.log(f"{app}-{each}.{name}") for each in order))
+        _Source(name if len(names) > 1 else "", tuple(layout.log(f"{app}-{each}.{name}") for each in order))
         for name in names
     ]
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Collection
-from pathlib import Path
 
 from deploykit.agent import slots, sockets, supervisord
 from deploykit.agent.deployment import Deployment, Program
 from deploykit.agent.process import forget
 from deploykit.agent.resource import Failed, NotYet
+from deploykit.model import layout
 
 _TODO = "correct the app (or its [apps.{app}.processes]) and deploy again; the live release is untouched"
 
@@ -27,7 +27,7 @@ class Beside:
     def __init__(self, deployment: Deployment, slot: str, tell: Callable[[str], None]) -> None:
         self._deployment, self._slot, self._tell = deployment, slot, tell
         self._starts: dict[str, float] = {}  # when supervisor started each, by its word
-        self._begins = {each.name: slots.size(slots.log(self._name(each))) for each in deployment.programs}
+        self._begins = {each.name: slots.size(layout.log(self._name(each))) for each in deployment.programs}
 
     @property
     def names(self) -> list[str]:
@@ -35,7 +35,7 @@ class Beside:
         return [self._name(each) for each in self._deployment.programs if not each.once]
 
     def _name(self, program: Program) -> str:
-        return f"{self._deployment.app}-{self._slot}.{program.name}"
+        return layout.program(self._deployment.app, self._slot, program.name)
 
     def hand_over(self, before: str | None) -> bool:
         """Ends what may run only once in the slot `before`, and begins it here; whether there is any here."""
@@ -88,7 +88,7 @@ class Beside:
         if not program.socket:
             return True
         deployment = self._deployment
-        place = Path(f"/run/{deployment.app}/{self._slot}.{program.socket}.sock")
+        place = layout.socket(deployment.app, self._slot, program.socket)
         if not place.exists():
             return False
         from deploykit.agent import visits
@@ -105,7 +105,7 @@ class Beside:
         app = self._deployment.app
         raise Failed(
             f"the process {program.name} of release {self._deployment.release} of {app} {what}",
-            slots.words(slots.log(self._name(program)), self._begins[program.name]),
+            slots.words(layout.log(self._name(program)), self._begins[program.name]),
             _TODO.format(app=app),
         )
 
@@ -113,7 +113,7 @@ class Beside:
 def configured(app: str, slot: str, *, once: bool = False) -> list[str]:
     """The programs that a slot's configuration names beside the main one; with `once`, those that may run only once."""
     try:
-        text = Path(f"/etc/supervisor/conf.d/{app}-{slot}.conf").read_text()
+        text = layout.supervisor(app, slot).read_text()
     except OSError:
         return []
     found = re.findall(rf"^\[program:({re.escape(app)}-{slot}\.\S+)\]\ncommand=(\S+)", text, re.MULTILINE)

@@ -15,12 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deploykit.agent import paths, sockets, supervisord
-from deploykit.agent.deployment import SLOTS, Deployment, boot_file, boot_text, live, other, record
+from deploykit.agent.deployment import SLOTS, Deployment, boot_text, live, other, record
 from deploykit.agent.process import forget, run, tail
 from deploykit.agent.resource import Failed
-
-LOGS = Path("/var/log/deploykit")
-
+from deploykit.model import layout
 
 #: A traceback and those it is chained to, up to the line that names the error.
 _TRACEBACK = re.compile(
@@ -35,11 +33,6 @@ class Unhealthy(Failed):
     def __init__(self, status: int, what: str, detail: str, todo: str) -> None:
         super().__init__(what, detail, todo)
         self.status = status
-
-
-def log(program: str) -> Path:
-    """Where a program of supervisor's writes: "memories-a", "memories-a.worker-1"."""
-    return LOGS / f"{program}.log"
 
 
 def point(link: Path, target: str) -> None:
@@ -59,14 +52,14 @@ def start(deployment: Deployment, slot: str, beside: Sequence[str] = ()) -> floa
     `beside`: further programs of the slot that are started with it.
     """
     app, health = deployment.app, deployment.health
-    place = Path(f"/run/{app}/{slot}.sock")
+    place = layout.socket(app, slot)
     supervisord.remove(*supervisord.of(app, slot))
     for left in sockets_of(app, slot):
         left.unlink(missing_ok=True)
-    LOGS.mkdir(mode=0o755, exist_ok=True)
-    logfile = log(f"{app}-{slot}")
+    layout.logs().mkdir(mode=0o755, exist_ok=True)
+    logfile = layout.log(layout.program(app, slot))
     begin = size(logfile)
-    supervisord.add(f"{app}-{slot}", *beside)
+    supervisord.add(layout.program(app, slot), *beside)
     from deploykit.agent import visits  # while the processes start
 
     began = time.monotonic()
@@ -75,7 +68,7 @@ def start(deployment: Deployment, slot: str, beside: Sequence[str] = ()) -> floa
     said = "it did not answer"
     while time.monotonic() < deadline:
         forget()
-        state = supervisord.state(f"{app}-{slot}")
+        state = supervisord.state(layout.program(app, slot))
         if state not in ("STARTING", "RUNNING"):
             raise Failed(
                 f"release {deployment.release} of {app} does not start (supervisor says {state})",
@@ -153,34 +146,33 @@ def text_of(body: str) -> str:
 
 def sockets_of(app: str, slot: str) -> list[Path]:
     """The sockets that a slot's web servers have made: the main one's, and those with a name."""
-    return [Path(f"/run/{app}/{slot}.sock"), *sorted(Path(f"/run/{app}").glob(f"{slot}.*.sock"))]
+    return [layout.socket(app, slot), *sorted(layout.sockets(app).glob(f"{slot}.*.sock"))]
 
 
 def lead(app: str, release: str, slot: str) -> None:
     """Lets the links in a release's code lead to the configuration files of `slot`: it comes up there, or goes on."""
-    folder = Path("/srv") / app / "releases" / release
+    folder = layout.release(app, release)
     if folder.is_dir():
-        point(folder / "files", f"/etc/deploykit/{app}.{slot}.d")
+        point(folder / "files", str(layout.config_files(app, slot)))
 
 
 def switch(app: str, release: str, slot: str) -> None:
     """Makes `slot`, in which `release` runs, the live one: now and after a reboot."""
-    home = Path("/srv") / app
     state = record(app)
     before = state["slots"].get(other(slot), "")
     # First what a reboot reads, last what nginx reads: at no point does a crash leave the two different and unseen.
     names = [each.name.split(".")[1] for each in sockets_of(app, slot)[1:]]
-    paths.write(boot_file(app), boot_text(app, slot, names), mode=0o644)
-    point(home / "live", f"releases/{release}")
+    paths.write(layout.boot(app), boot_text(app, slot, names), mode=0o644)
+    point(layout.live_release(app), f"releases/{release}")
     if before and before != release:
-        point(home / "previous", f"releases/{before}")
-    point(Path(f"/etc/deploykit/{app}.env"), f"{app}.{slot}.env")
-    if (home / "releases" / release / "files").is_symlink():
+        point(layout.previous_release(app), f"releases/{before}")
+    point(layout.environment(app), layout.environment(app, slot).name)
+    if (layout.release(app, release) / "files").is_symlink():
         lead(app, release, slot)
     for name in names:
-        point(Path(f"/run/{app}/live.{name}.sock"), f"{slot}.{name}.sock")
-    point(Path(f"/run/{app}/live.sock"), f"{slot}.sock")
-    for left in Path(f"/run/{app}").glob("live.*.sock"):
+        point(layout.socket(app, "live", name), layout.socket(app, slot, name).name)
+    point(layout.socket(app, "live"), layout.socket(app, slot).name)
+    for left in layout.sockets(app).glob("live.*.sock"):
         if left.name.split(".")[1] not in names:
             left.unlink()
     state["live"] = slot
@@ -203,7 +195,7 @@ def watch(deployment: Deployment, slot: str) -> None:
     while time.monotonic() < deadline:
         time.sleep(0.1)
         forget()
-        state = supervisord.state(f"{deployment.app}-{slot}")
+        state = supervisord.state(layout.program(deployment.app, slot))
         if state not in ("STARTING", "RUNNING"):
             raise Failed(f"release {deployment.release} of {deployment.app} died after the switch", state)
     through = "through nginx" if health.proxy else "on its socket"
@@ -212,7 +204,7 @@ def watch(deployment: Deployment, slot: str) -> None:
         if health.proxy:
             answer = visits.ask_nginx(health.path, health.host, health.scheme, health.drain, front)
         else:
-            place = f"/run/{deployment.app}/live.sock"
+            place = str(layout.socket(deployment.app, "live"))
             answer = visits.ask(place, health.path, health.host, health.scheme, timeout=health.drain)
     except (OSError, visits.HTTPException) as error:
         raise Failed(
@@ -236,13 +228,13 @@ def drain(app: str, slot: str, limit: float) -> None:
 
 def clear(app: str, slot: str) -> None:
     """Stops what runs in a slot and takes its files away. No-op when nothing is there."""
-    supervisord.remove(f"{app}-{slot}", *supervisord.of(app, slot))
-    conf = Path(f"/etc/supervisor/conf.d/{app}-{slot}.conf")
+    supervisord.remove(layout.program(app, slot), *supervisord.of(app, slot))
+    conf = layout.supervisor(app, slot)
     if conf.exists():
         conf.unlink()
         paths.sync(conf.parent)
         supervisord.reread()  # `supervisorctl avail` would go on offering what has no file any more
-    for path in (*Path("/etc/deploykit").glob(f"{app}.{slot}.*"), *sockets_of(app, slot)):
+    for path in (*layout.etc().glob(f"{app}.{slot}.*"), *sockets_of(app, slot)):
         _discard(path)
     state = record(app)
     if slot in state["slots"]:
@@ -258,16 +250,16 @@ def retire(app: str) -> None:
     for slot in SLOTS:
         clear(app, slot)
     for path in (
-        Path(f"/etc/deploykit/{app}.env"),
-        boot_file(app),
-        *Path(f"/run/{app}").glob("live*.sock"),
-        *Path(f"/run/{app}").glob("once.*"),
-        Path(f"/srv/{app}/live"),
-        Path(f"/srv/{app}/previous"),
+        layout.environment(app),
+        layout.boot(app),
+        *layout.sockets(app).glob("live*.sock"),
+        *layout.run(app).glob("once.*"),
+        layout.live_release(app),
+        layout.previous_release(app),
     ):
         path.unlink(missing_ok=True)
     for name in ("releases", "venvs"):
-        folder = Path("/srv") / app / name
+        folder = layout.home(app) / name
         for each in folder.glob("*"):
             _discard(each)
     (paths.APPS / f"{app}.json").unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from deploykit.agent.management import Management
 from deploykit.agent.plan import compare
 from deploykit.agent.process import forget
 from deploykit.agent.resource import Failed, NotYet, decoded, encode
+from deploykit.model import layout
 
 #: `stage(app, name)` before each step, `line(app, text)` for what a step prints.
 Stage = Callable[[str, str], None]
@@ -102,7 +103,7 @@ def deploy(
             shutil.rmtree(deployment.folder, ignore_errors=True)
         if old is not None:
             old.rename(deployment.folder)
-            link = deployment.home / "live"
+            link = layout.live_release(app)
             if link.is_symlink() and os.readlink(link) == f"releases/{old.name}":
                 slots.point(link, f"releases/{deployment.release}")
         if current and deployment.links and running(app, current) == deployment.release:
@@ -121,7 +122,7 @@ def deploy(
             checks.after(deployment)
     except (Failed, NotYet, OSError) as error:
         if current is None:  # there is nothing to go back to; what does not work must not count as deployed
-            Path(f"/run/{app}/live.sock").unlink(missing_ok=True)
+            layout.socket(app, "live").unlink(missing_ok=True)
             slots.clear(app, fresh)
         else:
             _back(app, current, fresh)
@@ -193,7 +194,7 @@ def _make_room(deployment: Deployment) -> Path | None:
     if not deployment.folder.exists():
         return None
     aside = deployment.folder.with_name(f"{deployment.release}.{int(time.time())}.old")
-    live_link = deployment.home / "live"
+    live_link = layout.live_release(deployment.app)
     served = live_link.is_symlink() and os.readlink(live_link) == f"releases/{deployment.release}"
     deployment.folder.rename(aside)
     if served:  # its static files are served from there until the switch

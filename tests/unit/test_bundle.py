@@ -35,7 +35,8 @@ def test_equal_sources_make_an_equal_archive(tmp_path: Path) -> None:
 
 def test_only_what_the_host_needs_travels(tmp_path: Path) -> None:
     found = names(bundle(tmp_path).data)
-    outside = [name for name in found if not name.startswith(("deploykit/agent/", "deploykit/recipes/"))]
+    inside = ("deploykit/model/", "deploykit/agent/", "deploykit/recipes/")
+    outside = [name for name in found if not name.startswith(inside)]
     assert outside == ["__main__.py", "deploykit/__init__.py"]
     assert len(bundle(tmp_path).data) < 200_000
 
@@ -43,7 +44,7 @@ def test_only_what_the_host_needs_travels(tmp_path: Path) -> None:
 def test_every_change_of_a_source_renames_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = tmp_path / "deploykit"
     ignore = shutil.ignore_patterns("__pycache__")
-    for part in ("agent", "recipes"):
+    for part in ("model", "agent", "recipes"):
         shutil.copytree(bundling.PACKAGE / part, copy / part, ignore=ignore)
     shutil.copy(bundling.PACKAGE / "__init__.py", copy)
     plain = bundle(tmp_path)

@@ -14,8 +14,9 @@ PACKAGE = REPOSITORY / "deploykit"
 CONTROLLER = [
     path
     for path in sorted(PACKAGE.rglob("*.py"))
-    if not path.is_relative_to(PACKAGE / "agent") and not path.is_relative_to(PACKAGE / "recipes")
+    if not any(path.is_relative_to(PACKAGE / part) for part in ("model", "agent", "recipes"))
 ]
+MODEL = sorted((PACKAGE / "model").rglob("*.py"))
 AGENT = sorted((PACKAGE / "agent").rglob("*.py"))
 RECIPES = sorted((REPOSITORY / "recipes").rglob("*.py"))
 
@@ -47,9 +48,15 @@ def test_there_is_something_to_look_at() -> None:
     assert "deploykit.sandbox.store" in set(imports(PACKAGE / "sandbox/machine.py")), "relative ones, too"
 
 
+@pytest.mark.parametrize("path", MODEL, ids=ids)
+def test_the_model_imports_nothing_of_ours_but_itself(path: Path) -> None:
+    for name in imports(path):
+        assert name.partition(".")[0] in sys.stdlib_module_names or name.startswith("deploykit.model"), name
+
+
 @pytest.mark.parametrize("path", AGENT + RECIPES, ids=ids)
 def test_what_travels_needs_the_standard_library_only(path: Path) -> None:
-    allowed = ("deploykit.agent", "deploykit.recipes")
+    allowed = ("deploykit.model", "deploykit.agent", "deploykit.recipes")
     for name in imports(path):
         if name.partition(".")[0] not in sys.stdlib_module_names:
             assert name == "deploykit" or name.startswith(allowed), f"{ids(path)} imports {name}"
