@@ -7,8 +7,10 @@ import functools
 import os
 import pwd
 import select
+import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -166,11 +168,13 @@ def run(
     check: bool = True,
     timeout: float | None = None,
     output: Callable[[str], None] | None = None,
+    into: int | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Runs one program to its end, as `user` when given (setuid in the child: no sudo, no shell).
 
     `env` is added to ours, or with `whole` all there is. `output` is called with each line as it comes (standard error
-    included). `timeout` in seconds. Raises Failed with the last lines when `check`.
+    included); `into` is a file descriptor that gets its standard output instead. `timeout` in seconds: then it is
+    ended, with all that it has started. Raises Failed with the last lines when `check`, TimedOut.
     """
     environment, identity = as_user(user, env, whole=whole)
     data = stdin.encode() if isinstance(stdin, str) else stdin
@@ -179,29 +183,24 @@ def run(
             said, complained = early.communicate(data)
             if early.returncode == 0:  # else: what hindered it may have passed
                 return subprocess.CompletedProcess(list(argv), 0, _text(said), _text(complained))
-        if output is None:
-            done = subprocess.run(
-                list(argv),
-                input=data,
-                capture_output=True,
-                env=environment,
-                cwd=cwd or "/",
-                pass_fds=_kept,
-                timeout=timeout,
-                **identity,
-            )
-            result = subprocess.CompletedProcess(
-                list(argv),
-                done.returncode,
-                _text(done.stdout),
-                _text(done.stderr),
-            )
-        else:
-            result = _follow(argv, data, environment, cwd, identity, output)
+        with subprocess.Popen(
+            list(argv),
+            stdin=subprocess.PIPE if data else subprocess.DEVNULL,
+            stdout=subprocess.PIPE if into is None else into,
+            stderr=subprocess.PIPE if output is None else subprocess.STDOUT,
+            env=environment,
+            cwd=cwd or "/",
+            pass_fds=_kept,
+            start_new_session=True,  # so that it can be ended with all that it has started
+            **identity,
+        ) as child:
+            try:
+                result = _collected(child, data, timeout, output)
+            except BaseException:
+                end_group(child)
+                raise
     except FileNotFoundError as error:
         raise Failed(f"{argv[0]} is not on the host", str(error)) from None
-    except subprocess.TimeoutExpired:
-        raise Failed(f"{argv[0]} did not end within {timeout:g} s", " ".join(argv)) from None
     if check and result.returncode != 0:
         words = tail(result.stderr or result.stdout)
         raise Failed(f"`{' '.join(argv)}` ended with {result.returncode}", words)
@@ -212,63 +211,107 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "replace")
 
 
-def _follow(
-    argv: Sequence[str],
-    data: bytes,
-    environment: Mapping[str, str],
-    cwd: str | None,
-    identity: Mapping[str, Any],
-    output: Callable[[str], None],
+def _collected(
+    child: subprocess.Popen[bytes], data: bytes, timeout: float | None, output: Callable[[str], None] | None
 ) -> subprocess.CompletedProcess[str]:
-    lines: list[str] = []
+    """What a program prints until it ends, while it is given `data`. Raises TimedOut."""
+    assert not isinstance(child.args, (str, bytes, os.PathLike))
+    argv = [str(word) for word in child.args]
+    said = {pipe.fileno(): bytearray() for pipe in (child.stdout, child.stderr) if pipe is not None}
+    rest, lines = b"", list[str]()
 
-    def hear(raw: bytes) -> None:
-        lines.append(_text(raw))
-        output(lines[-1])
-
-    with subprocess.Popen(
-        list(argv),
-        stdin=subprocess.PIPE if data else subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=dict(environment),
-        cwd=cwd or "/",
-        pass_fds=_kept,
-        **identity,
-    ) as child:
-        if child.stdin is not None:
-            child.stdin.write(data)
-            child.stdin.close()
-        assert child.stdout is not None
-        rest = b""
-        for piece in _until_its_end(child, child.stdout.fileno()):
+    def hear(piece: bytes) -> None:
+        nonlocal rest
+        if output is not None:
             *whole, rest = (rest + piece).split(b"\n")
-            for line in whole:
-                hear(line)
-        if rest:
-            hear(rest)
-    return subprocess.CompletedProcess(list(argv), child.returncode, "\n".join(lines), "")
+            for raw in whole:
+                lines.append(_text(raw))
+                output(lines[-1])
+
+    for handle, piece in pieces(child, data, timeout):
+        if output is None:
+            said[handle] += piece
+        else:
+            hear(piece)
+    if rest:
+        hear(b"\n")
+    child.wait()
+    if output is not None:
+        return subprocess.CompletedProcess(argv, child.returncode, "\n".join(lines), "")
+    both = [_text(bytes(said[pipe.fileno()])) if pipe is not None else "" for pipe in (child.stdout, child.stderr)]
+    return subprocess.CompletedProcess(argv, child.returncode, *both)
 
 
-def _until_its_end(child: subprocess.Popen[bytes], handle: int) -> Iterator[bytes]:
-    """What a program prints till it ends. Some leave a server for the next time behind, which keeps the output open."""
-    os.set_blocking(handle, False)
+class TimedOut(Failed):
+    """A program that did not end in its time; it was ended, with all of its process group."""
+
+    def __init__(self, argv: Sequence[str], seconds: float) -> None:
+        super().__init__(f"{argv[0]} did not end within {seconds:g} s", " ".join(argv))
+        self.seconds = seconds
+
+
+def pieces(
+    child: subprocess.Popen[bytes], data: bytes = b"", timeout: float | None = None
+) -> Iterator[tuple[int, bytes]]:
+    """(file descriptor, bytes) of what a program prints till it ends, while it is given `data`. Raises TimedOut.
+
+    Some leave a server for the next time behind, which keeps the output open: it is not waited for.
+    """
+    outputs = {pipe.fileno() for pipe in (child.stdout, child.stderr) if pipe is not None}
     poll = select.poll()
-    poll.register(handle, select.POLLIN)
+    for handle in outputs:
+        os.set_blocking(handle, False)
+        poll.register(handle, select.POLLIN)
+    left = memoryview(data)
+    if data and child.stdin is not None:
+        os.set_blocking(child.stdin.fileno(), False)
+        poll.register(child.stdin, select.POLLOUT)
+    deadline = None if timeout is None else time.monotonic() + timeout
     ended = os.pidfd_open(child.pid)
     try:
         poll.register(ended, select.POLLIN)
         while True:
-            seen = {each for each, _ in poll.poll()}
-            with contextlib.suppress(BlockingIOError):
-                piece = os.read(handle, _PIPE)
-                if not piece:
-                    return
-                yield piece
+            wait = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+            seen = {each for each, _ in poll.poll(wait)}
+            if timeout is not None and wait == 0 and ended not in seen:
+                end_group(child)
+                raise TimedOut([str(word) for word in child.args], timeout)  # type: ignore[union-attr]
+            if left and child.stdin is not None and child.stdin.fileno() in seen:
+                left = left[_given(child.stdin.fileno(), left) :]
+                if not left:
+                    poll.unregister(child.stdin)
+                    child.stdin.close()
+            for handle in outputs if ended in seen else outputs & seen:
+                with contextlib.suppress(BlockingIOError):
+                    piece = os.read(handle, _PIPE)
+                    if piece:
+                        yield handle, piece
+                    else:
+                        poll.unregister(handle)
+                        outputs = outputs - {handle}
             if ended in seen:  # and all that it had printed has been read
                 return
     finally:
         os.close(ended)
+
+
+def _given(handle: int, data: memoryview) -> int:
+    """How much of `data` a program has taken; all, when it wants no more."""
+    try:
+        return os.write(handle, data[:_PIPE])
+    except BlockingIOError:
+        return 0
+    except BrokenPipeError:
+        return len(data)
+
+
+def end_group(child: subprocess.Popen[bytes], patience: float = 5.0) -> None:
+    """Ends a program that leads a session of its own, and all that it has started in it: asked first, then killed."""
+    for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, None)):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(seconds)
 
 
 def titled(title: str) -> frozenset[int]:

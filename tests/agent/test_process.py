@@ -8,8 +8,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from deploykit.agent import process
 from deploykit.agent.process import run
+from deploykit.agent.resource import Failed
 
 
 def test_lines_come_as_they_are_printed() -> None:
@@ -38,6 +41,44 @@ def test_what_it_leaves_behind_is_not_waited_for() -> None:
     first, last = done.stdout.split("\n")
     assert first.startswith("left ") and last == "no newline"
     assert lines == [first, last]
+
+
+def test_one_that_does_not_end_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    script = f"trap '' TERM; sh -c 'trap \"\" TERM; echo $$ >{tmp_path}/inner; while :; do sleep 1; done' & wait; wait"
+    with pytest.raises(Failed, match=r"sh did not end within 0\.5 s"):
+        run(["sh", "-c", script], timeout=0.5)
+    inner = int((tmp_path / "inner").read_text())
+    until(lambda: not running(inner))
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("output", [None, lambda line: None], ids=["collected", "followed"])
+def test_a_daemon_that_keeps_the_output_open_is_not_waited_for(
+    tmp_path: Path, output: Callable[[str], None] | None
+) -> None:
+    began = time.monotonic()
+    done = run(["sh", "-c", f"setsid sh -c 'echo $$ >{tmp_path}/daemon; sleep 20' & echo said"], output=output)
+    assert done.stdout.strip() == "said" and time.monotonic() - began < 10
+    until((tmp_path / "daemon").exists)
+    os.kill(int((tmp_path / "daemon").read_text() or 0), 9)
+
+
+def test_much_input_and_much_output_at_once() -> None:
+    data = b"x" * 3_000_000
+    assert len(run(["cat"], stdin=data).stdout) == len(data)
+    assert run(["true"], stdin=data).returncode == 0, "a program that does not read all of it"
+
+
+def test_output_into_a_file(tmp_path: Path) -> None:
+    with (tmp_path / "out").open("wb") as file:
+        done = run(["sh", "-c", "echo out; echo words >&2"], into=file.fileno())
+    assert (tmp_path / "out").read_text() == "out\n" and done.stdout == "" and done.stderr == "words\n"
 
 
 def test_a_program_that_was_begun_is_the_one_that_is_asked(tmp_path: Path) -> None:
