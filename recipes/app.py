@@ -84,6 +84,7 @@ def deployment(app: App, facts: Facts, render: Render, workers: int) -> Deployme
         database=app.database.kind,
         database_name=database_name,
         keep=app.keep,
+        command_timeout=app.command_timeout,
         build=build.build(app, names),
         public=build.public(app),
         media=app.media is not None,

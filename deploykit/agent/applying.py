@@ -97,6 +97,12 @@ def _remove(others: Sequence[Resource], apps: set[str], tell: Tell) -> int:
         resource.remove()
         forget()
         count += 1
+    if count:
+        from deploykit.agent import user_processes
+
+        for resource in others:  # the services of an app that left have ended: what runs now, it has started by itself
+            if resource.app and resource.app not in apps and resource.key == f"user {resource.app}":
+                user_processes.end(resource.app)
     return count
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import grp
-import os
 import pwd
 import re
 import shutil
@@ -16,10 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from deploykit.agent import dump, paths, release, trees, virtualenv
+from deploykit.agent import app_command, dump, paths, release, trees, virtualenv
 from deploykit.agent.deployment import Deployment, record
 from deploykit.agent.management import Management
-from deploykit.agent.process import run, tail
+from deploykit.agent.process import tail
 from deploykit.agent.resource import Failed
 
 Tell = Callable[[str], None]
@@ -110,10 +109,9 @@ class Steps:
         deployment, commands, app = self._deployment, self._commands, self._deployment.app
         kind, name = deployment.database, deployment.database_name
         known = [each["release"] for each in record(app)["releases"]]
-        if kind == "sqlite" and (deployment.release not in known or not os.path.exists(name)):
-            # Settings may name a file of their own; a link leads from there to where it lasts.
-            name = os.path.realpath(commands.settings()["sqlite"] or name)
-        empty = kind != "none" and dump.empty(kind, name)
+        if kind == "sqlite" and (deployment.release not in known or dump.empty(app, kind, name)):
+            name = commands.settings()["sqlite"] or name  # settings may name a file of their own
+        empty = kind != "none" and dump.empty(app, kind, name)
         if deployment.release in known and not empty:
             return  # it ran here before: its migrations were made then
         arguments = deployment.build.migrate
@@ -186,9 +184,10 @@ class Steps:
         deployment, app = self._deployment, self._deployment.app
         command = deployment.command(command, self._slot)
         self._stage(f"hook {step}: {shown(command)}")
-        done = run(
+        done = app_command.run(
+            deployment,
             ["/bin/sh", "-ec", command],
-            user=app,
+            called=shown(command, 300),
             env=self._environment(without_virtualenv=step == "after_checkout"),
             whole=True,
             cwd=str(deployment.code),

@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 from deploykit.agent import visits
 from deploykit.agent.deployment import Deployment
 from deploykit.agent.management import Management
-from deploykit.agent.process import tail
+from deploykit.agent.process import TimedOut, tail
 from deploykit.agent.resource import Failed
 from deploykit.agent.values import Check
 from deploykit.model import layout
@@ -25,7 +25,11 @@ def before(deployment: Deployment, slot: str, commands: Management) -> None:
     todo = "correct the app (or the check) and deploy again; the live release is untouched"
     for number, check in enumerate(deployment.checks, 1):
         if check.command:
-            status, output = commands.shell(check.command, timeout=check.timeout)
+            try:
+                status, output = commands.shell(check.command, timeout=check.timeout)
+            except TimedOut as late:
+                what = f"`{check.command}` did not end within {late.seconds:g} s"
+                raise _failed(deployment, number, what, "", todo) from None
             if status:
                 raise _failed(deployment, number, f"`{check.command}` ended with {status}", tail(output), todo)
         else:

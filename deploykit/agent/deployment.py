@@ -109,6 +109,7 @@ class Deployment(Resource):
     keep: int
     build: Build = field(default_factory=Build)  # its hooks' `${...}` replaced
     media: bool = True  # whether nginx serves uploads from the app's folder `media`
+    command_timeout: float = 3600.0  # seconds for one command of the app's
     public: tuple[str, ...] = ()  # folders of the built code that nginx serves, relative to the source's top
 
     @property

@@ -1,12 +1,19 @@
-"""A copy of an app's database before it is migrated or destroyed."""
+"""A copy of an app's database before it is migrated or destroyed.
+
+Dumps are root's alone, and root opens none of the app's files: it opens the dump, and a program that runs as the app's
+user (or as PostgreSQL's) writes into that.
+"""
 
 from __future__ import annotations
 
 import os
+import pwd
+import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from deploykit.agent.process import run
+from deploykit.agent.process import run, tail
 from deploykit.agent.resource import Failed
 from deploykit.model import layout
 
@@ -18,80 +25,192 @@ AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass A
 """
 KEEP = 5  # dumps made before migrations; older ones of these are dropped, others never
 
+_PATIENCE = 3600.0  # seconds for one dump: an app that holds a lock on its table must not hold up the host for ever
+_LOCKED = 60_000  # milliseconds that pg_dump waits for the lock of one table
+_LOOK = 60.0  # seconds to look at a file or a folder of the app's
+_MOST = 1000  # SQLite files of one app
 
-def take(app: str, kind: str, name: str, why: str) -> Path | None:
+_ABSENT, _NO_FILE, _DAMAGED = 3, 4, 5
+
+#: Runs as the app's user: "size FILE", "dump FILE FOLDER" (a consistent copy, by SQLite's own backup, to standard
+#: output; made in FOLDER first), "copy FILE" (its bytes), "find FOLDER..." (SQLite files below, by how they begin, as
+#: hex digits, a line each: https://www.sqlite.org/fileformat.html).
+_AS_APP = r"""
+import os, shutil, sqlite3, stat, sys
+from urllib.parse import quote
+def regular(name):
+    try:
+        file = os.open(name, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        sys.exit(3 if isinstance(error, (FileNotFoundError, NotADirectoryError)) else str(error))
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        sys.exit(4)
+    return file
+what, name, *rest = sys.argv[1:]
+if what == "size":
+    print(os.fstat(regular(name)).st_size)
+elif what == "copy":
+    shutil.copyfileobj(open(regular(name), "rb"), sys.stdout.buffer)
+elif what == "dump":
+    os.close(regular(name))
+    try:
+        uri = "file:" + quote(os.fsencode(os.path.abspath(name))) + "?mode=rw"
+        source = sqlite3.connect(uri, uri=True, timeout=60)
+        copy = sqlite3.connect(rest[0] + "/copy")
+        source.backup(copy)
+        copy.close()
+        source.close()
+    except sqlite3.OperationalError as error:
+        sys.exit(f"sqlite3: {error}")
+    except sqlite3.DatabaseError as error:
+        print(f"sqlite3: {error}", file=sys.stderr)
+        sys.exit(5)
+    shutil.copyfileobj(open(rest[0] + "/copy", "rb"), sys.stdout.buffer)
+else:
+    for top in (name, *rest):
+        for folder, _, names in os.walk(top):
+            for each in sorted(names):
+                path = os.path.join(folder, each)
+                try:
+                    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+                except OSError:
+                    continue
+                if stat.S_ISREG(os.fstat(file).st_mode) and os.read(file, 16) == b"SQLite format 3\0":
+                    print(os.fsencode(path).hex())
+                os.close(file)
+"""
+
+
+def take(app: str, kind: str, name: str, why: str, *, whole: bool = True) -> Path | None:
     """Dumps the app's local database to /var/backups/deploykit/<app>/, 0600 root; None when there is none to dump.
 
-    A PostgreSQL dump is in `pg_restore`'s custom format, an SQLite one is a database file.
+    A PostgreSQL dump is in `pg_restore`'s custom format, an SQLite one is a database file. With `whole` false, an
+    SQLite file that SQLite cannot read is copied as it is. Raises Failed.
     """
-    import sqlite3
-
+    suffix = {"postgres": "dump", "sqlite": "sqlite3"}.get(kind)
+    if suffix is None or (kind == "sqlite" and _size(app, name) is None):
+        return None
     folder = layout.backups(app)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    suffix = {"postgres": "dump", "sqlite": "sqlite3"}.get(kind)
-    if suffix is None or (kind == "sqlite" and not Path(name).exists()):
-        return None
-    place = folder / f"{stamp}-{why}.{suffix}"
+    sweep(app)
+    place = _free(folder, f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{why}", suffix)
     partial = place.with_suffix(".partial")
-    handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     try:
         if kind == "postgres":
-            # pg_dump runs as postgres and may not write here: root opens the file, pg_dump gets it as its output.
             _pg_dump(name, handle)
         else:
-            with sqlite3.connect(f"file:{name}?mode=ro", uri=True) as source, sqlite3.connect(partial) as copy:
-                source.backup(copy)
+            _sqlite_dump(app, name, handle, whole=whole)
         os.fsync(handle)
         partial.rename(place)
-    except (Failed, sqlite3.Error, OSError) as error:
+    except (Failed, OSError) as error:
         partial.unlink(missing_ok=True)
         raise Failed(
             f"the database of {app} could not be dumped, so it was not touched",
-            getattr(error, "detail", "") or str(error),
-            "free some disk space or mend the database, then run again",
+            "\n".join(filter(None, (getattr(error, "what", str(error)), getattr(error, "detail", "")))),
+            "free some disk space or repair the database, then run again",
         ) from None
     finally:
         os.close(handle)
     return place
 
 
+def sweep(app: str) -> None:
+    """Removes what dumps left that were killed. The host's lock is held: none is being made."""
+    import shutil
+
+    for partial in layout.backups(app).glob("*.partial"):
+        partial.unlink(missing_ok=True)
+    for folder in layout.home(app).glob(f"{_SCRATCH}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+_SCRATCH = ".dump-"
+
+
+def _free(folder: Path, stem: str, suffix: str) -> Path:
+    place, number = folder / f"{stem}.{suffix}", 1
+    while place.exists():  # two of one name in the same second
+        number += 1
+        place = folder / f"{stem}-{number}.{suffix}"
+    return place
+
+
 def _pg_dump(name: str, handle: int) -> None:
-    import pwd
-    import subprocess
-
-    from deploykit.agent.process import ENVIRONMENT, kept, tail
-
-    account = pwd.getpwnam("postgres")
-    done = subprocess.run(
-        ["pg_dump", "--format=custom", f"--dbname={name}"],
-        stdout=handle,
-        stderr=subprocess.PIPE,
-        env={**ENVIRONMENT, "HOME": account.pw_dir},
-        cwd="/",
-        user=account.pw_uid,
-        group=account.pw_gid,
-        extra_groups=[],
-        pass_fds=kept(),
-    )
+    # The whole file was opened by root: pg_dump, which runs as postgres, may not write there.
+    words = ("--format=custom", f"--lock-wait-timeout={_LOCKED}", f"--dbname={name}")
+    done = run(["pg_dump", *words], user="postgres", into=handle, check=False, timeout=_PATIENCE)
     if done.returncode != 0:
-        raise Failed("pg_dump failed", tail(done.stderr.decode("utf-8", "replace")))
+        raise Failed("pg_dump failed", tail(done.stderr))
+
+
+def _sqlite_dump(app: str, name: str, handle: int, *, whole: bool) -> None:
+    import shutil
+    import tempfile
+
+    account = pwd.getpwnam(app)
+    # Beside the app's data, which is where there is room; the app cannot put anything in the place of this folder.
+    scratch = tempfile.mkdtemp(prefix=_SCRATCH, dir=layout.home(app))
+    try:
+        os.chown(scratch, account.pw_uid, account.pw_gid)
+        done = _as_app(app, "dump", name, scratch, into=handle, timeout=_PATIENCE)
+        if done[0] == _DAMAGED and not whole:
+            os.ftruncate(handle, 0)
+            os.lseek(handle, 0, os.SEEK_SET)
+            done = _as_app(app, "copy", name, into=handle, timeout=_PATIENCE)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    if done[0] != 0:
+        raise Failed(f"{name} could not be read as an SQLite database", done[2])
+
+
+def _as_app(app: str, *words: str, into: int | None = None, timeout: float = _LOOK) -> tuple[int, str, str]:
+    """(exit status, output, words) of `_AS_APP`, run by a Python that has nothing of the app's in it."""
+    argv = ["/usr/bin/python3", "-IS", "-c", _AS_APP, *words]
+    done = run(argv, user=app, into=into, check=False, timeout=timeout)
+    said = {_ABSENT: "the file is missing", _NO_FILE: "it is not a regular file"}.get(done.returncode, "")
+    return done.returncode, done.stdout, said or tail(done.stderr, 3)
+
+
+def _size(app: str, name: str) -> int | None:
+    """The size of a file of the app's; None when there is none. Raises Failed for what is not a file."""
+    if not name or "\0" in name:
+        return None
+    status, output, words = _as_app(app, "size", name)
+    if status == _ABSENT:
+        return None
+    if status != 0:
+        raise Failed(f"{name}, where the settings of {app} have the SQLite database, cannot be used", words)
+    return int(output)
 
 
 def prune(app: str) -> None:
     """Keeps the newest dumps that migrations asked for."""
-    made = sorted(path for path in (layout.backups(app)).glob("*-before-*") if path.suffix in (".dump", ".sqlite3"))
+    made = sorted(path for path in layout.backups(app).glob("*-before-*") if path.suffix in (".dump", ".sqlite3"))
     for old in made[:-KEEP]:
         old.unlink(missing_ok=True)
 
 
-def empty(kind: str, name: str) -> bool:
+def empty(app: str, kind: str, name: str) -> bool:
     """Whether the database has no tables yet, so that there is nothing to dump and everything to migrate."""
     if kind == "sqlite":
-        return not Path(name).exists() or Path(name).stat().st_size == 0
+        return not _size(app, name)
     if kind == "postgres":
         # The superuser must not find what the app may have put first in its database's search path.
         safe = {"PGOPTIONS": "-c search_path=pg_catalog"}
         answer = run(["psql", "-XAtq", "-d", name, "-c", _TABLES], user="postgres", env=safe, check=False)
         return answer.stdout.strip() == "0"
     return False
+
+
+def sqlite_files(app: str, folders: Sequence[Path]) -> list[str]:
+    """The SQLite files in folders of the app's. Raises Failed."""
+    status, output, words = _as_app(app, "find", *map(str, folders))
+    if status != 0:
+        raise Failed(f"the data of {app} could not be searched for SQLite files", words)
+    return [os.fsdecode(bytes.fromhex(line)) for line in output.split()][:_MOST]
+
+
+def plain_name(path: str) -> str:
+    """What a dump of a file is called: a name of the app's own making, without what has a meaning elsewhere."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", Path(path).stem)[:80]

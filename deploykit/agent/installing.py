@@ -10,8 +10,9 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+from deploykit.agent import app_command
 from deploykit.agent.deployment import Deployment
-from deploykit.agent.process import run, tail
+from deploykit.agent.process import tail
 from deploykit.agent.resource import Failed
 
 Tell = Callable[[str], None]
@@ -109,9 +110,9 @@ class Uv:
         folder: str = "",
         env: Mapping[str, str] | None = None,
     ) -> str:
-        done = run(
+        done = app_command.run(
+            self._deployment,
             argv,
-            user=self._deployment.app,
             env=self._env if env is None else env,
             cwd=str(self.top / folder),
             check=False,

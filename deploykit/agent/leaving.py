@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import stat
+import pwd
+import shutil
 from pathlib import Path
 
-from deploykit.agent import dump, engine, pending, slots, store
+from deploykit.agent import dump, engine, pending, slots, store, user_processes
+from deploykit.agent.logs import NGINX
 from deploykit.agent.plan import removals
 from deploykit.agent.process import forget
 from deploykit.agent.resource import Resource
@@ -33,6 +34,8 @@ def leave(app: str, *, erase: bool, tell: engine.Tell) -> tuple[int, bool]:
         resource.remove()
         forget()
         count += 1
+    if any(each.key == f"user {app}" for each in mine):
+        user_processes.end(app)  # its services have ended: what runs now, it has started by itself
     count += pending.settle_all(rest, lambda name: tell({"event": "action", "name": name}))
     data = [each for each in mine if not each.removable]
     dumps = _erase(app, data, tell) if erase else []
@@ -44,9 +47,11 @@ def leave(app: str, *, erase: bool, tell: engine.Tell) -> tuple[int, bool]:
 def _erase(app: str, data: list[Resource], tell: engine.Tell) -> list[str]:
     dumps = []
     home = layout.home(app)
-    for file in (*_databases(home / "data"), *_databases(home / "persist")):
-        dumps.append(str(dump.take(app, "sqlite", str(file), f"deleted-{file.stem}")))
-        tell({"event": "output", "app": app, "line": f"dumped to {dumps[-1]}"})
+    for file in _databases(app, home / "data", home / "persist"):
+        place = dump.take(app, "sqlite", file, f"deleted-{dump.plain_name(file)}", whole=False)
+        if place is not None:
+            dumps.append(str(place))
+            tell({"event": "output", "app": app, "line": f"dumped to {place}"})
     for resource in data[::-1]:
         tell({"event": "changing", "key": resource.key, "verb": "remove"})
         copy = resource.erase()
@@ -55,22 +60,21 @@ def _erase(app: str, data: list[Resource], tell: engine.Tell) -> list[str]:
             tell({"event": "output", "app": app, "line": f"dumped to {copy}"})
         forget()
     store.forget(app)
-    for log in [each for form in (f"{app}-[ab].log*", f"{app}-[ab].*.log*") for each in layout.logs().glob(form)]:
-        log.unlink()
+    for log in _logs(app):
+        log.unlink(missing_ok=True)
+    shutil.rmtree(layout.run(app), ignore_errors=True)  # its number is the next new app's
     return dumps
 
 
-def _databases(folder: Path) -> list[Path]:
-    """The SQLite files below a folder, by how they begin (sqlite.org/fileformat.html)."""
-    found = []
-    for path in sorted(folder.rglob("*")):
-        try:
-            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError:
-            continue  # a link, or gone meanwhile
-        try:
-            if stat.S_ISREG(os.fstat(handle).st_mode) and os.read(handle, 16) == b"SQLite format 3\0":
-                found.append(path)
-        finally:
-            os.close(handle)
-    return found
+def _logs(app: str) -> list[Path]:
+    """What its processes have printed, and who visited it."""
+    printed = [each for form in (f"{app}-[ab].log*", f"{app}-[ab].*.log*") for each in layout.logs().glob(form)]
+    return [*printed, *(each for kind in ("access", "error") for each in NGINX.glob(f"{app}.{kind}.log*"))]
+
+
+def _databases(app: str, *folders: Path) -> list[str]:
+    try:
+        pwd.getpwnam(app)
+    except KeyError:
+        return []  # a run before this one got as far as its user, and had dumped all
+    return dump.sqlite_files(app, folders)

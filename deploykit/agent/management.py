@@ -7,18 +7,28 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import secrets
 import subprocess
+from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 
+from deploykit.agent import app_command
 from deploykit.agent.deployment import Deployment, Health
-from deploykit.agent.process import ENVIRONMENT, as_user, kept, run, tail
+from deploykit.agent.process import ENVIRONMENT, TimedOut, as_user, end_group, kept, pieces, run, tail
 from deploykit.agent.resource import Failed
 
 Tell = Callable[[str], None]
 
 _PATIENCE = 10.0  # seconds in which a process that has nothing more to do ends
+
+_KEPT = 10_000  # lines of a command that are kept, for its error
+_LONGEST = 1 << 20  # bytes of one line: more is the next line
+
+#: What `_ASK` answers: paths, and whether static files are collected.
+_SETTINGS = ("STATIC_ROOT", "MEDIA_ROOT", "staticfiles", "sqlite")
+_LONGEST_PATH = 4096  # characters: PATH_MAX of Linux, limits.h
 
 #: Runs manage.py (or a piece of code) for each line that comes, as a script each time, and says how it ended.
 #: Commands come by a private copy of standard input, so that none of them reads the next one.
@@ -80,6 +90,10 @@ except Exception:
 """
 
 
+def _usable(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= _LONGEST_PATH and value.isprintable()
+
+
 class Management:
     """manage.py of a release, run as the app's user with the app's own environment. A context: it ends the process.
 
@@ -91,7 +105,8 @@ class Management:
         self._deployment = deployment
         self._slot = slot
         self._tell = tell
-        self._child: subprocess.Popen[str] | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        self._rest = b""  # printed, and not a whole line yet
         venv = str(deployment.virtualenv)
         self._python = f"{venv}/bin/python"
         self._env = {
@@ -115,12 +130,12 @@ class Management:
         assert child.stdin is not None and child.stdout is not None
         with contextlib.suppress(BrokenPipeError):
             child.stdin.close()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(timeout=_PATIENCE)
-        except subprocess.TimeoutExpired:  # a thread of the project's that does not end
-            child.kill()
-            child.wait()
+        if child.poll() is None:  # a thread of the project's that does not end
+            end_group(child, patience=0)
         child.stdout.close()
+        self._rest = b""
 
     def run(self, *words: str, check: bool = True, quiet: bool = False) -> tuple[int, str]:
         """`manage.py WORDS`: (exit status, what it printed). Raises Failed when `check` and it failed."""
@@ -138,8 +153,11 @@ class Management:
             "correct the app and deploy again; the live release is untouched",
         )
 
-    def shell(self, command: str, *, timeout: float | None = None) -> tuple[int, str]:
-        """A command of the user's by the shell, as the app: (exit status, what it printed). `timeout` in seconds."""
+    def shell(self, command: str, *, timeout: float) -> tuple[int, str]:
+        """A command of the user's by the shell, as the app: (exit status, what it printed). `timeout` in seconds.
+
+        Raises TimedOut.
+        """
         done = run(
             ["/bin/sh", "-ec", self._deployment.command(command, self._slot)],
             user=self._deployment.app,
@@ -148,7 +166,6 @@ class Management:
             cwd=str(self._deployment.code),
             check=False,
             timeout=timeout,
-            output=None if timeout else self._tell,
         )
         return done.returncode, f"{done.stdout}{done.stderr}"
 
@@ -158,8 +175,7 @@ class Management:
         _, output = self._send(_ASK, (), quiet=True)
         for line in output.splitlines():
             if line.startswith("deploykit:"):
-                answer: dict[str, str] = json.loads(line.removeprefix("deploykit:"))
-                return answer
+                return self._checked(line.removeprefix("deploykit:"))
         raise Failed(
             f"the settings of {self._deployment.app} cannot be imported",
             tail(output),
@@ -167,11 +183,27 @@ class Management:
             "the live release is untouched",
         )
 
+    def _checked(self, text: str) -> dict[str, str]:
+        """The answer of `_ASK`, when it is one: the app's own code may have printed what looks like it."""
+        try:
+            answer = json.loads(text)
+        except (ValueError, RecursionError):
+            answer = None
+        if isinstance(answer, dict) and set(answer) == set(_SETTINGS) and all(map(_usable, answer.values())):
+            return answer
+        app = self._deployment.app
+        raise Failed(
+            f"the settings of {app} give unusable paths for static files, media or SQLite",
+            f"expected printable absolute paths, got {text[:500]!r}",
+            "correct STATIC_ROOT, MEDIA_ROOT and DATABASES in it and deploy again; the live release is untouched",
+        )
+
     def error(self, health: Health) -> str:
         """The traceback of a page that answers 5xx; "" when it does not fail here."""
-        done = run(
+        done = app_command.run(
+            self._deployment,
             [self._python, "-c", _ERROR, health.path, health.host, health.scheme],
-            user=self._deployment.app,
+            called=f"GET {health.path}",
             env=self._env,
             whole=True,
             cwd=str(self._deployment.code),
@@ -185,25 +217,42 @@ class Management:
         assert child.stdin is not None and child.stdout is not None
         mark = f"deploykit-{secrets.token_hex(8)}:"
         try:
-            child.stdin.write(json.dumps([mark, code, words]) + "\n")
+            child.stdin.write(json.dumps([mark, code, words]).encode() + b"\n")
             child.stdin.flush()
         except BrokenPipeError:
             pass  # it has ended: what it said of that is still there to read
-        lines: list[str] = []
-        for line in child.stdout:
-            text, end, status = line.rstrip("\n").partition(mark)
-            if text or not end:
-                lines.append(text)
-                if not quiet:
-                    self._tell(text)
-            if end:
-                if status != "0":
-                    self.close()
-                return int(status), "\n".join(lines)
-        self._child = None
-        return child.wait() or 1, "\n".join(lines)  # it left in the midst of it, by os._exit or a signal
+        lines: deque[str] = deque(maxlen=_KEPT)
+        tell = app_command.bounded((lambda line: None) if quiet else self._tell)
 
-    def _begin(self) -> subprocess.Popen[str]:
+        def hear(text: str) -> None:
+            lines.append(text)
+            tell(text)
+
+        try:
+            for _, piece in pieces(child, timeout=self._deployment.command_timeout):
+                *whole, self._rest = (self._rest + piece).split(b"\n")
+                if len(self._rest) > _LONGEST:
+                    whole, self._rest = [*whole, self._rest], b""
+                for number, raw in enumerate(whole):
+                    text, end, status = raw.decode("utf-8", "replace").partition(mark)
+                    if end and re.fullmatch(r"-?\d{1,9}", status):
+                        if text:
+                            hear(text)
+                        self._rest = b"\n".join([*whole[number + 1 :], self._rest])
+                        if status != "0":
+                            self.close()
+                        return int(status), "\n".join(lines)
+                    hear(text + end + status)
+        except TimedOut as late:
+            self.close()
+            called = " ".join(("manage.py", *words)[:3]) if words else "manage.py"
+            raise app_command.too_long(self._deployment, called, late.seconds) from None
+        if self._rest:
+            hear(self._rest.decode("utf-8", "replace"))
+        self.close()
+        return child.returncode or 1, "\n".join(lines)  # it left in the midst of it, by os._exit or a signal
+
+    def _begin(self) -> subprocess.Popen[bytes]:
         environment, identity = as_user(self._deployment.app, self._env, whole=True)
         try:
             return subprocess.Popen(
@@ -211,12 +260,10 @@ class Management:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
                 env=environment,
                 cwd=str(self._deployment.code),
                 pass_fds=kept(),
+                start_new_session=True,  # so that it can be ended with all that it has started
                 **identity,
             )
         except FileNotFoundError as error:

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from deploykit.agent import links, paths, trees, virtualenv
+from deploykit.agent import app_command, links, paths, trees, virtualenv
 from deploykit.agent.deployment import Deployment, condition
 from deploykit.agent.process import run
 from deploykit.agent.resource import Failed
@@ -147,9 +147,9 @@ def _keep(deployment: Deployment, code: Path, path: str, made: set[Path], group:
                 todo=f'write "{right}" in [apps.{deployment.app}] persist: a folder ends with /, a file does not',
             )
         if folder and not any(lasting.iterdir()):
-            run(["cp", "-R", "--no-dereference", f"{place}/.", str(lasting)], user=deployment.app)
+            app_command.run(deployment, ["cp", "-R", "--no-dereference", f"{place}/.", str(lasting)])
         elif not folder and not os.path.lexists(lasting):
-            run(["cp", "--no-dereference", "--no-clobber", str(place), str(lasting)], user=deployment.app)
+            app_command.run(deployment, ["cp", "--no-dereference", "--no-clobber", str(place), str(lasting)])
         shutil.rmtree(place) if folder else place.unlink()
     _folders(place.parent, made, group)
     place.symlink_to(lasting)
@@ -226,7 +226,7 @@ def compile_all(deployment: Deployment, files: int) -> None:
     words = ("-I", "-S", "-m", "compileall", "-q", "-x", but, *side_by_side, code)
     if deployment.builds:  # it is the app's yet, and so is what it may have put in the way
         program = python or f"{deployment.virtualenv}/bin/python"
-        run([program, *words], user=deployment.app, check=False)
+        app_command.run(deployment, [program, *words], called="compileall", check=False)
         return
     if python is not None:
         run([python, *words], check=False)
@@ -244,7 +244,7 @@ def persist(deployment: Deployment, settings: dict[str, str]) -> None:
     if not deployment.media:  # the app serves them itself, so there is no such folder
         uploads = home / "data/media"
         if _inside(deployment, settings["MEDIA_ROOT"]) is not None:
-            run(["mkdir", "-p", str(uploads)], user=deployment.app)
+            app_command.run(deployment, ["mkdir", "-p", str(uploads)])
     elif settings["MEDIA_ROOT"] and Path(settings["MEDIA_ROOT"]).resolve().is_relative_to(home.resolve() / "persist"):
         raise Failed(
             f"MEDIA_ROOT of {deployment.app} is in `persist`, and nginx serves uploads from {uploads}",
@@ -277,7 +277,8 @@ def _uploads(deployment: Deployment, setting: str) -> None:
     homes = [deployment.home / name for name in ("data", "home")]
     if not setting or not any(home in place.parents for home in homes) or place.is_symlink():
         return
-    done = run(["/bin/sh", "-ec", _MOVE, "sh", str(place), str(media)], user=deployment.app, check=False)
+    words = ["/bin/sh", "-ec", _MOVE, "sh", str(place), str(media)]
+    done = app_command.run(deployment, words, called=f"mv {place} {media}", check=False)
     if done.returncode != 0:
         raise Failed(
             f"uploads of {deployment.app} are in {place} (MEDIA_ROOT), and cannot be moved to {media}",
@@ -297,7 +298,7 @@ def gather(deployment: Deployment, setting: str) -> None:
     if not setting or not place.is_dir() or place.resolve() == static.resolve():
         return
     # As the app, which could have put links there; links are followed, for what it may not read it cannot copy.
-    run(["cp", "-R", "-L", "-n", f"{place}/.", str(static)], user=deployment.app, check=False)
+    app_command.run(deployment, ["cp", "-R", "-L", "-n", f"{place}/.", str(static)], check=False)
 
 
 def _inside(deployment: Deployment, setting: str) -> Path | None:
@@ -315,7 +316,7 @@ def _redirect(deployment: Deployment, setting: str, lasting: Path) -> None:
     if place.is_dir():
         # As the app: it owns the place, and could have put links there that lead root astray. cp of coreutils 9.2 to
         # 9.4 calls it a failure that a file is there already.
-        run(["cp", "-r", "-n", f"{place}/.", str(lasting)], user=deployment.app, check=False)
+        app_command.run(deployment, ["cp", "-r", "-n", f"{place}/.", str(lasting)], check=False)
     _link(deployment, place, lasting)
 
 

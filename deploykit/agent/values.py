@@ -275,6 +275,7 @@ class App:
     nginx: bool = True  # False: the tour's simplest server, gunicorn on `port` with WhiteNoise
     port: int = 0  # only with nginx = False
     keep: int = 5  # releases kept
+    command_timeout: int = 3600  # seconds for one command of a deploy
     services: tuple[Service, ...] = ()  # beside `redis`
     processes: tuple[Process, ...] = ()
     schedule: tuple[Schedule, ...] = ()

@@ -16,12 +16,13 @@ import re
 import shutil
 import threading
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from deploykit.agent import installing
 from deploykit.agent.deployment import Deployment, whole
 from deploykit.agent.installing import Tell
-from deploykit.agent.process import run
+from deploykit.agent.process import TimedOut, run
 
 #: Who builds what is shared: `recipes/python.py` makes the account, its cache and this folder.
 BUILDER = "_deploykit"
@@ -175,7 +176,7 @@ def _build(deployment: Deployment, place: Path, pins: str) -> bool:
         (*pip, "--no-deps", "--no-build", "--require-hashes", "-r", str(listing)),
     ):
         # Its complaints are nobody's business: the app's own build, which follows, says what is wrong.
-        if run([want.uv, *words], user=BUILDER, env=env, cwd=str(place), check=False).returncode != 0:
+        if not _ran([want.uv, *words], env, place, deployment.command_timeout):
             shutil.rmtree(place, ignore_errors=True)
             return False
     python = trusted(place)
@@ -189,6 +190,13 @@ def _build(deployment: Deployment, place: Path, pins: str) -> bool:
     os.sync()  # as for the app's own: the mark says that all is there
     (place / _BUILT).touch(mode=0o644)
     return True
+
+
+def _ran(argv: Sequence[str], env: Mapping[str, str], folder: Path, seconds: float) -> bool:
+    try:
+        return run(argv, user=BUILDER, env=env, cwd=str(folder), check=False, timeout=seconds).returncode == 0
+    except TimedOut:
+        return False
 
 
 def _seal(folder: Path, owner: str) -> None:

@@ -96,6 +96,7 @@ class _App:
             nginx=entry.nginx,
             port=entry.port,
             keep=entry.keep,
+            command_timeout=entry.command_timeout,
             services=entry.services,
             processes=entry.processes,
             schedule=entry.schedule,

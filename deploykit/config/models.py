@@ -286,6 +286,14 @@ class AppTable:
     )
     port: int = key("The port with nginx = false.", "a number from 1024 to 65535", 0, ge=1024, le=65535, example="8000")
     keep: int = key("Number of releases that are kept.", "a number from 2 to 100", 5, ge=2, le=100)
+    command_timeout: int = key(
+        "Seconds for one command of the app's in a deploy: a hook, migrate, collectstatic, an installation. One that "
+        "takes longer is ended, and the deploy fails.",
+        "a number from 1 to 86400",
+        3600,
+        ge=1,
+        le=86400,
+    )
     tls: TlsTable | None = key(
         "A certificate that is on the host already.",
         '{ certificate = "/etc/ssl/x.pem", key = "/etc/ssl/x.key" }',

@@ -109,6 +109,7 @@ class AppEntry:
     nginx: bool = True
     port: int = 0
     keep: int = 5
+    command_timeout: int = 3600
     tls: Tls | None = None
     installed: Installed = Installed()
     services: tuple[Service, ...] = ()

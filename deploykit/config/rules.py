@@ -98,7 +98,8 @@ def app(reader: Reader, name: str, table: models.AppTable, way: Way, folder: Pat
         name, checked.source(folder), checked.domains("domains"), checked.domains("redirects"), table.hosts,
         table.root, table.python, requirements, table.settings, table.wsgi, table.asgi, database, redis, static, media,
         rules.web(), checked.env(known), table.health, table.exclude, table.nginx is not False, table.port, table.keep,
-        tls, services.installed(rules), stores, rules.processes(), rules.schedule(), rules.build(), rules.checks(),
+        table.command_timeout, tls, services.installed(rules), stores, rules.processes(), rules.schedule(),
+        rules.build(), rules.checks(),
         serving.files(rules), serving.site(rules), checked.users(),
     )  # fmt: skip
 

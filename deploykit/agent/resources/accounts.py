@@ -122,6 +122,10 @@ class User(Resource):
 
     def erase(self) -> str:
         if self.name in accounts().users:
+            from deploykit.agent import user_processes  # which only a removal needs
+
+            user_processes.end(self.name)
+            user_processes.forget(self.name)
             run(("userdel", self.name))
         return ""
 
