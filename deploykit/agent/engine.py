@@ -12,6 +12,7 @@ from dataclasses import field
 from typing import Any, TypeVar
 
 from deploykit.agent import paths, pending
+from deploykit.agent.attempt import attempt
 from deploykit.agent.dataclass import dataclass
 from deploykit.agent.deployment import Deployment, live, record, running
 from deploykit.agent.plan import Change, Difference, compare, examine, removals
@@ -20,7 +21,7 @@ from deploykit.agent.resource import Failed, NotYet, Resource, Secret, decoded, 
 from deploykit.agent.wire import Event
 
 Tell = Callable[[Event], None]
-T = TypeVar("T")
+T = TypeVar("T", bound=Resource)
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ class Plan:
     owed: tuple[str, ...]
     kept: tuple[str, ...]  # data of apps that left: it stays
     problems: tuple[Failed, ...] = field(default=())
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether the host itself cannot be looked at, so that nothing may be changed."""
+        return any(not each.app for each in self.problems)
 
     @property
     def empty(self) -> bool:
@@ -149,11 +155,12 @@ def looked_at(things: Sequence[T], look: Callable[[T], Change | None], problems:
     """The changes that `things` need; what cannot be looked at goes to `problems`, all of it."""
     found = []
     for thing in things:
-        try:
-            found.append(look(thing))
-        except Failed as failure:
-            problems.append(failure)
-    return tuple(change for change in found if change is not None)
+        seen = attempt(lambda thing=thing: look(thing), thing.key, thing.app)  # type: ignore[misc]
+        if isinstance(seen, Failed):
+            problems.append(seen)
+        elif seen is not None:
+            found.append(seen)
+    return tuple(found)
 
 
 def examine_deployment(deployment: Deployment) -> Change | None:
@@ -216,4 +223,5 @@ def _same(old: object, new: object, names: list[tuple[str, str]]) -> bool:
 
 def trouble(failure: Failed) -> Event:
     """A failure as an event."""
-    return {"event": "error", "what": failure.what, "detail": failure.detail, "todo": failure.todo}
+    event = {"event": "error", "what": failure.what, "detail": failure.detail, "todo": failure.todo}
+    return {**event, "app": failure.app} if failure.app else event

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import pwd
 import shutil
 from pathlib import Path
 
 from deploykit.agent import dump, engine, pending, slots, store, user_processes
+from deploykit.agent.attempt import attempt
 from deploykit.agent.logs import NGINX
 from deploykit.agent.plan import removals
 from deploykit.agent.process import forget
-from deploykit.agent.resource import Resource
+from deploykit.agent.resource import Failed, Resource
 from deploykit.model import layout
 
 
@@ -24,24 +26,37 @@ def leave(app: str, *, erase: bool, tell: engine.Tell) -> tuple[int, bool]:
     mine = [each for each in ours if each.app == app]
     rest = [each for each in ours if each.app != app]
     count = 0
+    failures: list[Failed] = []
+    stuck: list[Resource] = []  # what could not be removed stays ours, for the next try
     if slots.installed(app):
         tell({"event": "changing", "key": f"app {app}", "verb": "remove"})
         slots.retire(app)
         count += 1
     for resource in removals(mine):
         tell({"event": "changing", "key": resource.key, "verb": "remove"})
-        pending.owe(resource)
-        resource.remove()
-        forget()
-        count += 1
+        failure = attempt(functools.partial(_remove, resource), resource.key, app)
+        if failure is None:
+            count += 1
+        else:
+            failures.append(failure)
+            stuck.append(resource)
     if any(each.key == f"user {app}" for each in mine):
         user_processes.end(app)  # its services have ended: what runs now, it has started by itself
-    count += pending.settle_all(rest, lambda name: tell({"event": "action", "name": name}))
+    count += pending.settle_all(rest, lambda name: tell({"event": "action", "name": name}), failures)
     data = [each for each in mine if not each.removable]
-    dumps = _erase(app, data, tell) if erase else []
-    engine.remember([*rest, *([] if erase else data)])
+    dumps = _erase(app, data, tell) if erase and not failures else []
+    gone = erase and not failures
+    engine.remember([*rest, *([] if gone else [*data, *stuck])])
+    for each in failures:
+        tell(engine.trouble(each))
     tell({"event": "left", "dumps": dumps, "found": bool(mine or count)})
-    return count + (len(data) if erase else 0), True
+    return count + (len(data) if gone else 0), not failures
+
+
+def _remove(resource: Resource) -> None:
+    pending.owe(resource)
+    resource.remove()
+    forget()
 
 
 def _erase(app: str, data: list[Resource], tell: engine.Tell) -> list[str]:

@@ -39,6 +39,7 @@ def owe(resource: Resource) -> None:
         record.setdefault("since", time.time_ns())
         if action.check and path and path not in record["before"]:
             record["before"][path] = _snapshot(Path(path))
+            record.setdefault("apps", {})[path] = resource.app
         paths.write_json(place, record)
 
 
@@ -55,8 +56,10 @@ def owed(wanted: Collection[str]) -> Iterator[Action]:
             yield action
 
 
-def settle_all(resources: Sequence[Resource], tell: Callable[[str], None]) -> int:
+def settle_all(resources: Sequence[Resource], tell: Callable[[str], None], failures: list[Failed]) -> int:
     """Does all that is owed, and returns how much that was. `resources` are those that stay. Raises Failed.
+
+    What only an app's own files prevent is done without them, and goes to `failures` as that app's.
 
     What no resource asks for any more (the recipe has left) is tried, for its sake (nginx lets go of a site), but it
     cannot fail anybody: what it is about may be gone, too.
@@ -68,7 +71,7 @@ def settle_all(resources: Sequence[Resource], tell: Callable[[str], None]) -> in
         place.unlink()
     for action in due:
         if action.name in asked:
-            settle(action, tell)
+            settle(action, tell, failures)
         else:
             _try(action, tell)
         forget()
@@ -91,24 +94,35 @@ def _says_yes(check: tuple[str, ...]) -> bool:
         return False
 
 
-def settle(action: Action, tell: Callable[[str], None]) -> None:
-    """Checks and does one action, then forgets it. Raises Failed, with the files put back when the check said no."""
+def settle(action: Action, tell: Callable[[str], None], failures: list[Failed]) -> None:
+    """Checks and does one action, then forgets it. Raises Failed, with the files put back when the check said no.
+
+    Where the files of one app are the reason, only these are put back: it is that app's failure, in `failures`.
+    """
     place = _place(action)
     if action.check:
-        outcome = run(action.check, check=False)
-        if outcome.returncode != 0:
-            record: dict[str, Any] = paths.read_json(place, {"before": {}})
+        record: dict[str, Any] = paths.read_json(place, {"before": {}})
+        changed: dict[str, Any] = dict(record["before"])
+        apps: dict[str, str] = record.get("apps", {})
+        while (outcome := run(action.check, check=False)).returncode != 0:
             said = outcome.stderr or outcome.stdout
-            meant = _line(said, record["before"])
-            for path, before in record["before"].items():
-                _restore(Path(path), before)
-            place.unlink(missing_ok=True)
-            put_back = ", ".join(sorted(record["before"]))
-            raise Failed(
-                f"`{' '.join(action.check)}` refuses the new configuration; the old one is back and still in use",
+            app = _blamed(said, changed, apps)
+            mine = [path for path in changed if not app or apps.get(path) == app]
+            meant = _line(said, mine)
+            for path in mine:
+                _restore(Path(path), changed.pop(path))
+            put_back = ", ".join(sorted(mine))
+            failure = Failed(
+                f"`{' '.join(action.check)}` refuses the new configuration"
+                + (f" of {app}; its old one is back" if app else "; the old one is back and still in use"),
                 tail(said) + meant + (f"\nput back: {put_back}" if put_back else ""),
                 "correct what the message names (a template, a recipe, or the setting behind it) and deploy again",
+                app,
             )
+            if not app:
+                place.unlink(missing_ok=True)
+                raise failure
+            failures.append(failure)
     before = titled(action.replaces) if action.replaces else frozenset()
     for command in action.commands:
         tell(action.name)
@@ -129,6 +143,17 @@ def _until_replaced(action: Action, before: frozenset[int]) -> None:
                 "the log of that service says why it did not take the new configuration; then deploy again",
             )
         time.sleep(0.02)
+
+
+def _blamed(said: str, changed: Collection[str], apps: dict[str, str]) -> str:
+    """The app whose changed file a complaint names, or the only one that has changed any; "" when it is neither."""
+    for path, _ in re.findall(r"(/[^\s:]+):(\d+)", said):
+        # a site is complained of by the name of the link that enables it
+        for name in (path, os.path.realpath(path)):
+            if name in changed and apps.get(name):
+                return apps[name]
+    owners = {apps.get(path, "") for path in changed}
+    return owners.pop() if len(owners) == 1 else ""
 
 
 def _line(said: str, changed: Collection[str]) -> str:

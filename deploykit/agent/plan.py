@@ -103,14 +103,19 @@ def examine(resource: Resource) -> Change | None:
 
 
 def removals(unwanted: Iterable[Resource]) -> list[Resource]:
-    """Of the resources that deploykit made and nobody wants now, those that are there: in the order of removal."""
+    """Of the resources that deploykit made and nobody wants now, those that are there: in the order of removal.
+
+    One that cannot be looked at counts as there: its removal says why.
+    """
     found = []
     for resource in unwanted:
-        if not resource.removable:
-            continue
-        try:
-            if resource.observe() is not None:
+        if resource.removable:
+            try:
+                there = resource.observe() is not None
+            except NotYet:
+                there = False
+            except Exception:  # noqa: BLE001 (an app may have put anything in its place)
+                there = True
+            if there:
                 found.append(resource)
-        except NotYet:
-            continue
     return found[::-1]

@@ -38,13 +38,17 @@ class NotYet(Exception):
 
 
 class Failed(Exception):
-    """A change could not be made. Carries what a person needs: what happened, the detail, what to do."""
+    """A change could not be made. Carries what a person needs: what happened, the detail, what to do.
 
-    def __init__(self, what: str, detail: str = "", todo: str = "") -> None:
+    `app`: the app whose failure it is; the other apps' changes are made all the same. "": the host's own.
+    """
+
+    def __init__(self, what: str, detail: str = "", todo: str = "", app: str = "") -> None:
         super().__init__(what)
         self.what = what
         self.detail = detail
         self.todo = todo
+        self.app = app
 
 
 class Conflict(Exception):

@@ -122,14 +122,15 @@ def _apply(request: wire.Event) -> None:
     for failure in plan.problems:
         wire.send(engine.trouble(failure))
     wire.send(plan.event())
-    if plan.problems:
+    if plan.hopeless:
         wire.send({"event": "end", "ok": False})
         return
     if plan.empty:
         seconds = round(time.monotonic() - began, 3)
-        _note(request, 0, True, seconds)
+        ok = not plan.problems
+        _note(request, 0, ok, seconds)
         held.close()  # before the last word: who hears it may come again at once
-        wire.send({"event": "end", "ok": True, "changed": 0, "seconds": seconds})
+        wire.send({"event": "end", "ok": ok, "changed": 0, "seconds": seconds})
         return
     _change(request, manifest, plan, holder, held)
 

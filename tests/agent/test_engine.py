@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
 from deploykit.agent import engine
-from deploykit.agent.engine import Manifest
 from deploykit.agent.resource import Action, NotYet, Resource, Secret, State
 from deploykit.agent.resources import Absent, Directory, Link
 
@@ -204,12 +203,52 @@ def test_a_secret_that_does_not_take_is_not_shown(tmp_path: Path, apply: Apply, 
     assert errors(told) and "hush" not in json.dumps(told)
 
 
-def test_what_breaks_while_apps_are_looked_at_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(deployment: object) -> None:
-        raise OSError(5, "Input/output error")
+@dataclass(frozen=True, kw_only=True)
+class Broken(Resource):
+    """Something in its place makes even looking at it fail."""
 
-    monkeypatch.setattr(engine, "examine_deployment", broken)
-    manifest = Manifest((), ())
-    monkeypatch.setattr(Manifest, "chosen", (object(),))
-    with pytest.raises(OSError, match="Input/output"):
-        engine.plan(manifest)
+    path: str
+    error: str = "ValueError"
+
+    @property
+    def key(self) -> str:
+        return f"broken {self.path}"
+
+    def wanted(self) -> State:
+        return {"there": True}
+
+    def observe(self) -> State | None:
+        raise {"ValueError": ValueError("hush"), "OSError": IsADirectoryError(21, "Is a directory", self.path)}[
+            self.error
+        ]
+
+    def change(self, observed: State | None) -> None:
+        raise AssertionError("it cannot be looked at")
+
+    def remove(self) -> None:
+        raise TypeError("hush")
+
+
+@pytest.mark.parametrize("error", ["ValueError", "OSError"])
+def test_what_fails_of_an_app_leaves_the_host_and_the_others_alone(
+    tmp_path: Path, apply: Apply, told: list[dict[str, Any]], error: str
+) -> None:
+    evil, after = Broken(path="/x", error=error, app="evil"), replace(file(tmp_path / "after", "x"), app="evil")
+    bank, ours = replace(file(tmp_path / "bank", "x"), app="bank"), file(tmp_path / "ours", "x")
+    seen = plan(evil, after, bank, ours)
+    assert [each.app for each in seen.problems] == ["evil"] and not seen.hopeless
+    count, ok = apply(evil, after, bank, ours)
+    assert (count, ok) == (2, False)
+    assert (tmp_path / "bank").exists() and (tmp_path / "ours").exists() and not (tmp_path / "after").exists()
+    assert apply(evil, after, bank, ours)[1] is False, "each time"
+    assert "hush" not in json.dumps([*told, *(engine.trouble(each) for each in seen.problems)])
+    assert plan(replace(evil, app="")).hopeless
+
+
+def test_what_cannot_be_removed_of_an_app_stays_ours(tmp_path: Path, apply: Apply, told: list[dict[str, Any]]) -> None:
+    bank, new = replace(file(tmp_path / "bank", "x"), app="bank"), file(tmp_path / "new", "x")
+    bank.change(None)
+    engine.remember([Broken(path="/x", app="evil"), bank])
+    assert apply(new) == (2, False)
+    assert [each["app"] for each in errors(told)] == ["evil"] and not (tmp_path / "bank").exists()
+    assert {each.key for each in engine.owned()} == {"broken /x", new.key}
