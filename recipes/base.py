@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from deploykit.agent.resource import Failed, Note, Render, Resource
-from deploykit.agent.resources import DataDirectory, Directory, File, Package, User
+from deploykit.agent.resources import DataDirectory, Directory, File, Group, Package, User
 from deploykit.agent.values import App, Facts, Host
 from deploykit.agent.virtualenv import BUILDER, CACHE, SHARED
-from deploykit.recipes import build, postgres, rabbitmq
+from deploykit.recipes import build, postgres, rabbitmq, ssh
 from deploykit.recipes.systems import supported, system
 
 #: nginx's user, on every Debian and Ubuntu (package base-passwd).
@@ -31,6 +31,7 @@ def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
     yield Directory("/var/backups/deploykit", mode=0o700)
 
     if host.apps:
+        yield Group(ssh.APPS)
         # Who unpacks the packages that apps share, and never runs one: see deploykit/agent/virtualenv.py.
         yield User(BUILDER, str(CACHE.parent), comment="deploykit's builder of virtualenvs")
         yield Directory(str(CACHE.parent), mode=0o711)
@@ -72,7 +73,7 @@ def _covered(port: int, rules: str) -> bool:
 def _app(app: App, render: Render) -> Iterator[Resource]:
     user = app.user
     comment = f"deploykit app {app.name}"
-    yield User(user, f"{app.home}/home", "/bin/bash", comment=comment, app=app.name)
+    yield User(user, f"{app.home}/home", groups=(ssh.APPS,), comment=comment, app=app.name)
 
     # 0711: who knows a path may pass through, nobody else may list. What is below decides who reads.
     yield DataDirectory(app.home, mode=0o711, app=app.name)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -251,3 +253,30 @@ def test_apps_find_what_they_expect(host: Host) -> None:
     expected = {"DATABASE_URL", "REDIS_URL", "SECRET_KEY", "ALLOWED_HOSTS", "STATIC_ROOT", "MEDIA_ROOT"}
     assert expected | {"DJANGO_SETTINGS_MODULE"} <= set(found)
     assert found["ALLOWED_HOSTS"] == "links.example" and found["DJANGO_SETTINGS_MODULE"] == "links_site.settings"
+
+
+def test_an_app_opens_no_ssh_for_itself(host: Host, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    public = key.with_suffix(".pub").read_text()
+    into = "umask 077; mkdir -p /srv/links/home/.ssh; cat >>/srv/links/home/.ssh/authorized_keys"
+    host.run("sh", "-c", f'{into} <<"END"\n{public}\nEND', user="links")
+    options = ["-F", "/dev/null", "-i", str(key), "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"]
+    options += [
+        "-o",
+        "StrictHostKeyChecking=no",
+        "-o",
+        "UserKnownHostsFile=/dev/null",
+        "-o",
+        "ExitOnForwardFailure=yes",
+    ]
+    there = f"links@{host.address}"
+    for words in (
+        ["ssh", *options, there, "id"],
+        ["sftp", *options, there],
+        ["ssh", *options, "-W", "127.0.0.1:22", there],
+    ):
+        done = subprocess.run(words, input="", capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 255 and "Permission denied" in done.stderr, (words, done)
+    for user in ("root", "deploy"):
+        assert host.machine.run("id", "-un", user=user).stdout.decode().strip() == user

@@ -104,7 +104,7 @@ def test_what_must_be_there_comes_first() -> None:
     from_packages = {
         "/etc/tmpfiles.d", "/var/log", "/etc/nginx/conf.d", "/etc/nginx/snippets", "/etc/nginx/sites-available",
         "/etc/nginx/sites-enabled", "/etc/postgresql/15/main/conf.d", "/etc", "/srv", "/run", "/opt", "/var/lib",
-        "/var/backups", "/var/cache", "/etc/systemd/system",
+        "/var/backups", "/var/cache", "/etc/systemd/system", "/etc/ssh",
     }  # fmt: skip
     there, users = set(from_packages), {"root", "www-data"}
     for resource in made(*apps).values():
