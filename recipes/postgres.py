@@ -23,7 +23,7 @@ from deploykit.recipes.systems import system
 
 @dataclass(frozen=True)
 class Role(Resource):
-    """A role that may log in and nothing more. It owns data, so no plan removes it."""
+    """A role that may log in and nothing more, `connections` times at once. It owns data, so no plan removes it."""
 
     removable: ClassVar[bool] = False
     asks: ClassVar[bool] = True
@@ -31,17 +31,20 @@ class Role(Resource):
 
     name: str
     major: str
+    connections: int
 
     @property
     def key(self) -> str:
         return f"postgres role {self.name}"
 
     def wanted(self) -> State:
-        return {"attributes": ("login",)}
+        return {"attributes": ("login",), "connections": self.connections}
 
     def observe(self) -> State | None:
-        attributes = seen(self.major)["roles"].get(self.name)
-        return None if attributes is None else {"attributes": tuple(attributes)}
+        found = seen(self.major)["roles"].get(self.name)
+        if found is None:
+            return None
+        return {"attributes": tuple(found["attributes"]), "connections": found["connections"]}
 
     def change(self, observed: State | None) -> None:
         type(self).change_together([self])
@@ -53,7 +56,8 @@ class Role(Resource):
         for role in (each for each in several if isinstance(each, Role)):
             verb = "CREATE" if role.observe() is None else "ALTER"
             attributes = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
-            script.add(role.major, f"{verb} ROLE {script.name(role.name)} {attributes};")
+            limit = f"CONNECTION LIMIT {int(role.connections)}"
+            script.add(role.major, f"{verb} ROLE {script.name(role.name)} {attributes} {limit};")
         script.run()
 
     def erase(self) -> str:
@@ -277,6 +281,9 @@ class Started(Resource):
         running = seen(self.major)["settings"]
         return {name: running.get(name, "") for name, _ in self.settings}
 
+    def consequences(self, observed: State | None) -> tuple[str, ...]:
+        return ("restart PostgreSQL: for some seconds its apps have no database",)
+
     def change(self, observed: State | None) -> None:
         run(readable(self.major))
         run(("systemctl", "restart", cluster(self.major)))
@@ -348,8 +355,9 @@ def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
     yield SharedService(cluster(major))
     yield Started(major, start)
 
+    limits = sizes(facts, host.apps).connections
     for app in apps:
-        yield Role(app.user, major, app=app.name)
+        yield Role(app.user, major, limits[app.name], app=app.name)
         yield Database(app.database.name, app.user, major, app=app.name)
     for app in apps:
         for name in app.database.extensions:

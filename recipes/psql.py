@@ -24,13 +24,14 @@ _SOCKETS = "/run/postgresql"
 _SEEN = """
 SELECT json_build_object(
     'version', current_setting('server_version_num')::int / 10000,
-    'roles', (SELECT json_object_agg(rolname, array_remove(ARRAY[
+    'roles', (SELECT json_object_agg(rolname, json_build_object('connections', rolconnlimit, 'attributes',
+        array_remove(ARRAY[
             CASE WHEN rolcanlogin THEN 'login' END,
             CASE WHEN rolsuper THEN 'superuser' END,
             CASE WHEN rolcreatedb THEN 'createdb' END,
             CASE WHEN rolcreaterole THEN 'createrole' END,
             CASE WHEN rolreplication THEN 'replication' END,
-            CASE WHEN rolbypassrls THEN 'bypassrls' END], NULL)) FROM pg_roles),
+            CASE WHEN rolbypassrls THEN 'bypassrls' END], NULL))) FROM pg_roles),
     'databases', (SELECT json_object_agg(datname, json_build_object(
             'owner', pg_get_userbyid(datdba),
             'encoding', pg_encoding_to_char(encoding),

@@ -102,6 +102,9 @@ class Started(Resource):
             pairs = []
         return {**dict(pairs), "open to the network": ", ".join(map(str, _open()))}
 
+    def consequences(self, observed: State | None) -> tuple[str, ...]:
+        return ("restart RabbitMQ: for some seconds its apps have no broker",)
+
     def change(self, observed: State | None) -> None:
         run(("systemctl", "daemon-reload"))
         # epmd is started by the first who asks for it, with the address it has then

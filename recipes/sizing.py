@@ -23,6 +23,9 @@ WORKER = 90
 MASTER = 25
 #: Redis and Memcached themselves, empty.
 STORE = {"redis": 8, "memcached": 5}
+#: Connections to PostgreSQL: of a worker that answers by ASGI; of a process such as a Celery worker, with its children;
+#: for commands by hand; and those that no app gets, beside PostgreSQL's own reserve for the superuser.
+_PER_ASGI_WORKER, _PER_PROCESS, _BY_HAND, _RESERVED = 20, 10, 10, 20
 #: RabbitMQ with the Erlang it runs in, its queues nearly empty; one for all apps.
 RABBITMQ = 120
 
@@ -40,7 +43,8 @@ class Postgres:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Everybody's share. `workers` goes by the app's name, `stores` (Redis, Memcached) by the app's and its own.
+    """Each app's share. `workers` and `connections` (to PostgreSQL, at most) are by the app's name, `stores` (Redis,
+    Memcached) by the app's and its own.
 
     `rabbitmq` is where RabbitMQ lets senders wait; `needed` is the sum at the busiest moment.
     """
@@ -49,6 +53,7 @@ class Sizes:
     stores: dict[tuple[str, str], int] = field(default_factory=dict)
     rabbitmq: int = 0
     workers: dict[str, int] = field(default_factory=dict)
+    connections: dict[str, int] = field(default_factory=dict)
     needed: int = 0
     warnings: tuple[str, ...] = ()
 
@@ -71,7 +76,24 @@ def sizes(facts: Facts, apps: Sequence[App]) -> Sizes:
     workers = {app.name: app.web.workers or fitting for app in apps}
     needed = fixed + _workers(apps, fitting)
     warnings = tuple(_warnings(facts, apps, memory, needed, wished, fitting))
-    return Sizes(database, stores, max(RABBITMQ + 40, memory // 8), workers, needed, warnings)
+    limits = {app.name: _connections(app, workers[app.name], database.max_connections) for app in apps}
+    return Sizes(database, stores, max(RABBITMQ + 40, memory // 8), workers, limits, needed, warnings)
+
+
+def _connections(app: App, workers: int, most: int) -> int:
+    """How many connections an app may have to PostgreSQL: twice what it can need, for both its slots work in a deploy.
+
+    Some are left to the superuser and to the other apps, whatever one app does. By ASGI each request has a thread, and
+    with it a connection, of its own (asgiref's ThreadSensitiveContext).
+    """
+    if app.database.connections:
+        return app.database.connections
+    need = sum(
+        count * (_PER_ASGI_WORKER if web.interface == "asgi" else max(1, web.threads))
+        for web, count in [(app.web, workers), *((each.web, each.web.workers) for each in app.processes if each.web)]
+    )
+    need += sum(each.count * _PER_PROCESS for each in app.processes if not each.web) + len(app.schedule)
+    return min(2 * need + _BY_HAND, most - _RESERVED)
 
 
 def _store(memory: int, store: Service) -> int:

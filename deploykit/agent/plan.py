@@ -90,16 +90,16 @@ def unified(old: str, new: str) -> str:
 
 def examine(resource: Resource) -> Change | None:
     """The change a resource needs, None when it is as wanted."""
-    names = tuple(action.name for action in resource.actions)
     try:
         observed = resource.observe()
         wanted = resource.wanted()
     except NotYet:
-        return Change(resource.key, "later", (), names, resource.app)
+        return Change(resource.key, "later", (), tuple(action.name for action in resource.actions), resource.app)
     differences = compare(wanted, observed)
     if not differences and observed is not None:
         return None
-    return Change(resource.key, "create" if observed is None else "change", differences, names, resource.app)
+    verb = "create" if observed is None else "change"
+    return Change(resource.key, verb, differences, resource.consequences(observed), resource.app)
 
 
 def removals(unwanted: Iterable[Resource]) -> list[Resource]:

@@ -110,6 +110,10 @@ class Resource(ABC):
     def change(self, observed: State | None) -> None:
         """Makes it so. Raises Failed."""
 
+    def consequences(self, observed: State | None) -> tuple[str, ...]:
+        """What a plan says that follows from the change: its actions, and what `change` itself restarts."""
+        return tuple(action.name for action in self.actions)
+
     def prepare(self) -> None:
         """Does what can be done before its turn, beside the changes of others; only called when `ahead` and absent."""
         raise NotImplementedError

@@ -48,6 +48,7 @@ class Database:
     url: Secret | HostSecret | None = None  # kind "url": somebody else's server
     extensions: tuple[str, ...] = ()  # of PostgreSQL, by name
     settings: tuple[tuple[str, str], ...] = ()  # of the PostgreSQL database, as it takes them
+    connections: int = 0  # at most so many at once; 0: worked out
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,7 @@ class _App:
             _secret(entry.database.url),
             entry.database.extensions,
             entry.database.settings,
+            entry.database.connections,
         )
         users = tuple((name, _password(value)) for name, value in entry.users.items())
         media = entry.media if entry.media is not None else found.media

@@ -86,6 +86,13 @@ class DatabaseTable:
         {},
         example='{ statement_timeout = "30s" }',
     )
+    connections: int = key(
+        "How many connections the app may have to PostgreSQL at once; 0: worked out from its processes.",
+        "a number from 1 to 10000",
+        0,
+        ge=0,
+        le=10000,
+    )
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,7 @@ class DatabaseEntry:
     url: Wanted | None = None
     extensions: tuple[str, ...] = ()
     settings: tuple[tuple[str, str], ...] = ()
+    connections: int = 0
 
 
 @dataclass(frozen=True)

@@ -274,10 +274,9 @@ class _App:
                 models.DatabaseTable.__dataclass_fields__["name"].metadata["allowed"]
                 + ", and not one of PostgreSQL's own",
             )
-        extensions, settings = (
-            (given.extensions, given.settings) if isinstance(given, models.DatabaseTable) else ((), {})
-        )
-        for key, used in (("extensions", extensions), ("settings", settings)):
+        table = given if isinstance(given, models.DatabaseTable) else models.DatabaseTable()
+        extensions, settings, connections = table.extensions, table.settings, table.connections
+        for key, used in (("extensions", extensions), ("settings", settings), ("connections", connections)):
             if used and kind != "postgres":
                 self.reader.add((*self.way, "database", key), "only PostgreSQL has them", 'kind = "postgres"')
         for index, text in enumerate(extensions):
@@ -294,6 +293,7 @@ class _App:
             (name or app.replace("-", "_")) if kind == "postgres" else "",
             extensions=tuple(dict.fromkeys(extensions)),
             settings=plain,
+            connections=connections,
         )
 
     def env(self, known: references.Known) -> dict[str, Wanted]:

@@ -239,6 +239,32 @@ def test_a_dump_is_restored_as_the_docs_say_and_not_by_a_superuser(site: Project
     assert host.curl("rows.example").status == 200
 
 
+def test_an_app_takes_no_more_connections_than_its_own(host: Host) -> None:
+    limit = int(host.psql("postgres", "SELECT rolconnlimit FROM pg_roles WHERE rolname = 'rows'"))
+    assert 10 <= limit < int(host.psql("postgres", "SHOW max_connections")) - 10
+    many = f"for i in $(seq {limit + 20}); do psql -Xqd rows -c 'SELECT pg_sleep(6)' & done;"
+    host.run("sh", "-c", f"({many} wait) >/dev/null 2>&1 </dev/null & sleep 3; true", user="rows")
+    taken = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'rows'"
+    assert int(host.psql("postgres", taken)) == limit
+    refused = host.run("psql", "-Xqd", "rows", "-c", "SELECT 1", user="rows", check=False)
+    assert "too many connections for role" in refused.stderr
+
+
+def test_a_restart_of_postgresql_is_planned(site: Project, host: Host) -> None:
+    text = site.toml.read_text()
+    site.write(text.replace('["pg_trgm"]', '["pg_trgm", "pg_stat_statements"]'))
+    ran = site.fab("plan")
+    assert ran.status == 2 and "restart PostgreSQL" in ran.stdout, ran.text
+    before = host.said("systemctl", "show", "--property=MainPID", "--value", host.cluster)
+    site.deploy()
+    assert host.said("systemctl", "show", "--property=MainPID", "--value", host.cluster) != before
+    site.settled()
+    site.write(text.replace('["pg_trgm"]', '["pg_trgm", "pg_stat_statements", "citext"]'))
+    ran = site.fab("plan")
+    assert ran.status == 2 and "restart PostgreSQL" not in ran.stdout, ran.text
+    site.write(text)
+
+
 def rows(host: Host, pattern: str) -> str:
     script = (
         "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute('SELECT text FROM notes_note').fetchone())"
