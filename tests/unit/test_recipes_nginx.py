@@ -85,7 +85,7 @@ def test_each_process_has_its_paths() -> None:
     old = Process("old", paths=("/old/",), web=Web("wsgi", "a:b", timeout=20))
     app = replace(with_site(locations=(Location("/v2/", process="old"),)), processes=(live, old))
     ws = location(app, "^~ /ws/")
-    assert "proxy_pass http://unix:/run/blog/live.live.sock;" in ws and "Upgrade $http_upgrade" in ws
+    assert "proxy_pass http://unix:/run/deploykit/blog/live.live.sock;" in ws and "Upgrade $http_upgrade" in ws
     assert "proxy_read_timeout 3600s;" in ws
     for path in ("/old/", "/v2/"):
         text = location(app, f"^~ {path}")
