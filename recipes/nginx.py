@@ -13,6 +13,7 @@ from deploykit.agent.resources import Absent, Directory, File, Link, Package, Sh
 from deploykit.agent.values import App, Facts, Host
 from deploykit.model import layout
 from deploykit.recipes import locations, neighbours
+from deploykit.recipes.connections import Connections
 from deploykit.recipes.neighbours import Names
 from deploykit.recipes.passwords import NoPasswords, Passwords
 from deploykit.recipes.systems import system
@@ -48,6 +49,7 @@ def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
     yield Package("nginx")
     sites = tuple(f"{neighbours.ENABLED}/{name}.conf" for name in ("deploykit-strangers", *(app.name for app in apps)))
     yield Names(domains=tuple(domains), ours=(*sites, "/etc/nginx/conf.d/deploykit.conf"))
+    yield Connections(path="/etc/nginx/nginx.conf", connections=8192, actions=(RELOAD,))
     # Addresses are logged, with what is secret in them; nginx's processes open the logs anew after a rotation.
     yield Directory("/var/log/nginx", group="www-data", mode=0o750)
     yield Directory(WWW)
