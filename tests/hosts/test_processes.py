@@ -109,7 +109,7 @@ def test_all_have_the_same_environment(host: Host) -> None:
            "SYSTEMD_EXEC_PID", "SHELL", "SERVER_SOFTWARE", "LC_ALL", "MEMORY_PRESSURE_WATCH",
            "MEMORY_PRESSURE_WRITE", "MAIL", "SSH_CLIENT", "SSH_CONNECTION", "TERM", "XDG_RUNTIME_DIR",
            "XDG_SESSION_CLASS", "XDG_SESSION_ID", "XDG_SESSION_TYPE", "DBUS_SESSION_BUS_ADDRESS", "MOTD_SHOWN",
-           "SSH_TTY"}  # fmt: skip
+           "SSH_TTY", "LISTEN_FDS", "LISTEN_PID"}  # fmt: skip
     found = {name: environ(host, pid) for name, pid in host.programs().items()}
     assert eventually(lambda: host.run("test", "-s", "/srv/tiny/data/tick.env", check=False).returncode == 0, 10)
     by_hand = host.said("/usr/local/lib/deploykit/in-app", "tiny", "python", "-c",
@@ -288,7 +288,8 @@ def test_an_app_that_runs_something_by_the_clock_can_leave(site: Project, host: 
     assert ran.status == 0, ran.text
     assert host.run("getent", "passwd", "tiny", check=False).returncode == 2
     left = host.sh(
-        "ls -d /srv/tiny /run/tiny /run/deploykit/tiny /etc/systemd/system/deploykit-tiny* /etc/deploykit/tiny* 2>/dev/null || true"
+        "ls -d /srv/tiny /run/tiny /run/deploykit/tiny /etc/systemd/system/deploykit-tiny* /etc/deploykit/tiny* "
+        "2>/dev/null || true"
     )
     assert left == ""
     assert host.programs() == {}
