@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -60,7 +61,7 @@ def files(
             commands[process.name] = (place(process.folder), _command(app, process.name, process.command, names))
     for timed in app.schedule:
         commands[timed.name] = (place(timed.folder), _command(app, timed.name, timed.command, names))
-    commands = {name: (_quoted(folder), words) for name, (folder, words) in commands.items()}
+    commands = {name: (shlex.quote(folder), words) for name, (folder, words) in commands.items()}
     text = render("app/run.sh.j2", app=app, slot=slot, commands=commands)
     yield File(f"/etc/deploykit/{app.name}.{slot}.run", text, group=app.user, mode=0o640, app=app.name)
     text = render(
@@ -92,7 +93,7 @@ def _gunicorn(app: App, web: Web, slot: str, name: str, render: Render, port: in
 
 def server(web: Web, name: str) -> str:
     """The command of a web server on the socket that it inherits as descriptor 3. gunicorn finds it by itself."""
-    further = " ".join(_quoted(word) for word in web.args)
+    further = " ".join(shlex.quote(word) for word in web.args)
     if web.server == "uvicorn":
         command = (
             f"uvicorn --fd 3 --workers {web.workers} --proxy-headers --forwarded-allow-ips '*' "
@@ -103,10 +104,6 @@ def server(web: Web, name: str) -> str:
     else:
         command = f"gunicorn --config /etc/deploykit/{name}.gunicorn.py"
     return f"exec {command} {further} {web.application}".replace("  ", " ")
-
-
-def _quoted(word: str) -> str:
-    return word if re.fullmatch(r"[A-Za-z0-9_@%+=:,./-]+", word) else "'" + word.replace("'", "'\\''") + "'"
 
 
 def command(app: App, about: str, text: str, names: Mapping[str, Value]) -> str:

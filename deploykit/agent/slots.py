@@ -190,7 +190,7 @@ def switch(app: str, release: str, slot: str) -> None:
         point(layout.socket(app, "live", name), folder + layout.socket(app, slot, name).name)
     for left in layout.sockets(app).glob("live.*.sock"):
         if left.name.split(".")[1] not in names:
-            left.unlink()
+            _discard(left)
     state["live"] = slot
     paths.write_json(paths.APPS / f"{app}.json", state)
 

@@ -92,7 +92,9 @@ def content(kind: str, of: dict[str, Any]) -> tuple[str, str, str]:
             return f"postgres database {name}", grant, "open to every role"
         case "Uv":
             return "uv", "chmod 0644 /opt/deploykit/uv/bin/uv", "version"
-        case "Package" | "Started" | "Names":
+        case "Connections":
+            return f"connections in {path}", f"sed -i 's/ 8192;/ 99;/' {path}", "worker_connections"
+        case "Package" | "Started" | "Names" | "Moved":
             return "", "", ""
     raise AssertionError(f"teach this test about {kind}")
 
