@@ -14,6 +14,7 @@ from deploykit.agent.envfile import EnvFile
 from deploykit.agent.resource import HostSecret, Note, Render, Resource, Secret
 from deploykit.agent.resources import Directory, File
 from deploykit.agent.values import App, Check, Facts, Host, Value
+from deploykit.model import layout
 from deploykit.recipes import build, files, programs, services
 from deploykit.recipes.programs import IN_APP, WITH_ENV
 from deploykit.recipes.python import UV, UV_ENVIRONMENT
@@ -28,6 +29,7 @@ def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
     yield Directory("/usr/local/lib/deploykit")
     yield File(WITH_ENV, render("app/with-env.sh.j2"), mode=0o755)
     yield File(IN_APP, render("app/in-app.sh.j2"), mode=0o755)
+    yield File(str(layout.launcher()), render("app/launch"), mode=0o755)
     yield Directory("/var/log/deploykit", group="adm", mode=0o750)  # an app's words are not for the other apps
     workers = sizes(facts, host.apps).workers
     for app in host.apps:

@@ -8,7 +8,9 @@ from deploykit.agent.resource import Failed, Note, Render, Resource
 from deploykit.agent.resources import DataDirectory, Directory, File, Group, Package, User
 from deploykit.agent.values import App, Facts, Host
 from deploykit.agent.virtualenv import BUILDER, CACHE, SHARED
+from deploykit.model import layout
 from deploykit.recipes import build, postgres, rabbitmq, ssh
+from deploykit.recipes.sockets import Moved
 from deploykit.recipes.systems import supported, system
 
 #: nginx's user, on every Debian and Ubuntu (package base-passwd).
@@ -26,6 +28,8 @@ def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
     yield from rabbitmq.early(host, facts, render)
 
     yield Directory("/etc/deploykit")
+    if host.apps:
+        yield Directory(str(layout.all_sockets()))
     yield Directory("/var/lib/deploykit")  # open to the login user, who must see whether the agent is there
     yield Directory("/var/lib/deploykit/secrets", mode=0o700)
     yield Directory("/var/backups/deploykit", mode=0o700)
@@ -88,11 +92,14 @@ def _app(app: App, render: Render) -> Iterator[Resource]:
 
     yield from build.persistent(app, WWW)
 
-    # The sockets' folder is made now, and at every boot since /run is empty then.
-    sockets = f"/run/{app.name}"
+    # These folders are made now, and at every boot since /run is empty then. nginx looks for the sockets in root's.
     yield File(
-        f"/etc/tmpfiles.d/deploykit-{app.name}.conf", render("base/tmpfiles.conf.j2", app=app, www=WWW), app=app.name
+        f"/etc/tmpfiles.d/deploykit-{app.name}.conf",
+        render("base/tmpfiles.conf.j2", app=app, www=WWW, sockets=layout.sockets(app.name)),
+        app=app.name,
     )
-    yield Directory(sockets, user, WWW, 0o2750, app=app.name)
+    yield Directory(f"/run/{app.name}", user, WWW, 0o2750, app=app.name)
+    yield Directory(str(layout.sockets(app.name)), "root", WWW, 0o750, app=app.name)
+    yield Moved(names=("", *(process.name for process in app.processes if process.web)), app=app.name)
 
     yield Directory(f"/var/backups/deploykit/{app.name}", mode=0o700, app=app.name)

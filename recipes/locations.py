@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from deploykit.agent.dataclass import dataclass
 from deploykit.agent.resource import Failed
 from deploykit.agent.values import App, Location, all_below
+from deploykit.model import layout
 from deploykit.recipes.build import persists
 
 #: Seconds for which nginx waits for the next word on a connection of a web server's own paths. WebSockets are silent
@@ -127,12 +128,18 @@ def _answered(app: App, url: str, name: str) -> Place:
     if not name:
         # gunicorn must be the one that gives up, for it knows why. What an ASGI server keeps open pings every 20 s.
         asgi = app.web.interface == "asgi"
-        return Place(url, socket="live.sock", upgrade=asgi, timeout=max(app.web.timeout + 5, 60 if asgi else 0))
+        return Place(
+            url,
+            socket=str(layout.socket(app.name, "live")),
+            upgrade=asgi,
+            timeout=max(app.web.timeout + 5, 60 if asgi else 0),
+        )
     web = next((process.web for process in app.processes if process.name == name), None)
     if web is None:
         raise Failed(f"no web server {name} of app {app.name} answers at {url}")
     asgi = web.interface == "asgi"
-    return Place(url, socket=f"live.{name}.sock", upgrade=asgi, timeout=_SILENCE if asgi else web.timeout + 5)
+    socket = str(layout.socket(app.name, "live", name))
+    return Place(url, socket=socket, upgrade=asgi, timeout=_SILENCE if asgi else web.timeout + 5)
 
 
 def _located(app: App, location: Location, place: Place | None) -> Place:

@@ -1,6 +1,6 @@
 """nginx: a site per app, static and media files from disk, everything else to the app's socket.
 
-`/run/<app>/live.sock` is a symbolic link that a deploy swaps. nginx opens it anew for each request (there is no
+`/run/deploykit/<app>/live.sock` is a symbolic link that a deploy swaps. nginx opens it for each request (there is no
 `upstream` with kept connections, on purpose), so a deploy needs no reload.
 """
 
@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from deploykit.agent.resource import Action, Render, Resource
 from deploykit.agent.resources import Absent, Directory, File, Link, Package, SharedService
 from deploykit.agent.values import App, Facts, Host
+from deploykit.model import layout
 from deploykit.recipes import locations, neighbours
+from deploykit.recipes.connections import Connections
 from deploykit.recipes.neighbours import Names
 from deploykit.recipes.passwords import NoPasswords, Passwords
 from deploykit.recipes.systems import system
@@ -47,6 +49,7 @@ def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
     yield Package("nginx")
     sites = tuple(f"{neighbours.ENABLED}/{name}.conf" for name in ("deploykit-strangers", *(app.name for app in apps)))
     yield Names(domains=tuple(domains), ours=(*sites, "/etc/nginx/conf.d/deploykit.conf"))
+    yield Connections(path="/etc/nginx/nginx.conf", connections=8192, actions=(RELOAD,))
     # Addresses are logged, with what is secret in them; nginx's processes open the logs anew after a rotation.
     yield Directory("/var/log/nginx", group="www-data", mode=0o750)
     yield Directory(WWW)
@@ -92,6 +95,7 @@ def _words(app: App) -> dict[str, object]:
     return {
         "canonical": next((domain for domain in app.domains if not domain.startswith("*")), ""),
         "places": locations.places(app),
+        "socket": layout.socket(app.name, "live"),
         "redirects": locations.redirects(app),
         "headers": locations.given(app.site.headers),
         "passwords": f"/etc/deploykit/{app.name}.passwords" if app.site.users else "",

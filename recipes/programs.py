@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from deploykit.agent.deployment import Program
 from deploykit.agent.resource import Failed, Render, Resource
 from deploykit.agent.resources import File
 from deploykit.agent.values import COMMAND_REFERENCE, App, Process, Value, Web
+from deploykit.model import layout
 from deploykit.recipes.replacing import replaced
 
 WITH_ENV = "/usr/local/lib/deploykit/with-env"
@@ -40,31 +42,37 @@ def files(
     """The files of a slot: how its servers are set up, what its processes run, and supervisor's part."""
     if app.web.server == "gunicorn":
         main = replace(app.web, workers=workers)
-        yield _gunicorn(app, main, slot, f"{app.name}.{slot}", f"{slot}.sock", render)
+        yield _gunicorn(app, main, slot, f"{app.name}.{slot}", render, port=0 if app.nginx else app.port)
     for process in app.processes:
         if process.web and process.web.server == "gunicorn":
-            name = f"{app.name}.{slot}.{process.name}"
-            yield _gunicorn(app, process.web, slot, name, f"{slot}.{process.name}.sock", render)
+            yield _gunicorn(app, process.web, slot, f"{app.name}.{slot}.{process.name}", render)
     code = f"{folder}/code/{app.code.root}".rstrip("/")
 
     def place(inside: str | None) -> str:
         return code if inside is None else f"{folder}/code/{inside}".rstrip("/")
 
     web = replace(app.web, workers=workers)
-    commands = {"web": (code, server(web, f"{app.name}.{slot}", f"/run/{app.name}/{slot}.sock"))}
+    commands = {"web": (code, server(web, f"{app.name}.{slot}"))}
     for process in app.processes:
         if process.web:
-            words = server(
-                process.web, f"{app.name}.{slot}.{process.name}", f"/run/{app.name}/{slot}.{process.name}.sock"
-            )
+            words = server(process.web, f"{app.name}.{slot}.{process.name}")
             commands[process.name] = (place(process.folder), words)
         else:
             commands[process.name] = (place(process.folder), _command(app, process.name, process.command, names))
     for timed in app.schedule:
         commands[timed.name] = (place(timed.folder), _command(app, timed.name, timed.command, names))
+    commands = {name: (shlex.quote(folder), words) for name, (folder, words) in commands.items()}
     text = render("app/run.sh.j2", app=app, slot=slot, commands=commands)
     yield File(f"/etc/deploykit/{app.name}.{slot}.run", text, group=app.user, mode=0o640, app=app.name)
-    text = render("app/supervisor.conf.j2", app=app, slot=slot, numbers=_numbers(app), signals=signals(app))
+    text = render(
+        "app/supervisor.conf.j2",
+        app=app,
+        slot=slot,
+        numbers=_numbers(app),
+        signals=signals(app),
+        launcher=layout.launcher(),
+        folder=layout.sockets(app.name),
+    )
     yield File(f"/etc/supervisor/conf.d/{app.name}-{slot}.conf", text, app=app.name)
 
 
@@ -78,29 +86,24 @@ def signals(app: App) -> dict[str, int]:
     return found | {each.name: each.web.timeout + 10 for each in app.processes if each.web}
 
 
-def _gunicorn(app: App, web: Web, slot: str, name: str, socket: str, render: Render) -> File:
-    port = app.port if socket == f"{slot}.sock" and not app.nginx else 0
-    text = render("app/gunicorn.conf.py.j2", app=app, web=web, slot=slot, socket=f"/run/{app.name}/{socket}", port=port)
+def _gunicorn(app: App, web: Web, slot: str, name: str, render: Render, port: int = 0) -> File:
+    text = render("app/gunicorn.conf.py.j2", app=app, web=web, slot=slot, port=port)
     return File(f"/etc/deploykit/{name}.gunicorn.py", text, app=app.name)
 
 
-def server(web: Web, name: str, socket: str) -> str:
-    """The command of a web server that listens on `socket`."""
-    further = " ".join(_quoted(word) for word in web.args)
+def server(web: Web, name: str) -> str:
+    """The command of a web server on the socket that it inherits as descriptor 3. gunicorn finds it by itself."""
+    further = " ".join(shlex.quote(word) for word in web.args)
     if web.server == "uvicorn":
         command = (
-            f"uvicorn --uds {socket} --workers {web.workers} --proxy-headers --forwarded-allow-ips '*' "
+            f"uvicorn --fd 3 --workers {web.workers} --proxy-headers --forwarded-allow-ips '*' "
             f"--timeout-graceful-shutdown {web.timeout}"
         )
     elif web.server == "daphne":
-        command = f"daphne -u {socket} --proxy-headers"
+        command = "daphne -e systemd:domain=UNIX:index=0 --proxy-headers"  # its own --fd takes it for one of TCP
     else:
         command = f"gunicorn --config /etc/deploykit/{name}.gunicorn.py"
     return f"exec {command} {further} {web.application}".replace("  ", " ")
-
-
-def _quoted(word: str) -> str:
-    return word if re.fullmatch(r"[A-Za-z0-9_@%+=:,./-]+", word) else "'" + word.replace("'", "'\\''") + "'"
 
 
 def command(app: App, about: str, text: str, names: Mapping[str, Value]) -> str:

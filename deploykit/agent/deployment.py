@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field
 from pathlib import Path
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from deploykit.agent.visits import Front
 
 SLOTS = ("a", "b")
+
+#: What apps and their processes are called.
+NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
 _NOTHING: Mapping[str, Any] = {"live": "", "slots": {}}  # of an app that was never deployed
 
@@ -268,10 +272,17 @@ def _process(program: str, socket: Path | None) -> str:
     return state
 
 
-def boot_text(app: str, slot: str, sockets: Iterable[str] = ()) -> str:
-    """What the file `layout.boot` says when `slot` is live, with those sockets beside the main one."""
+def boot_text(app: str, slot: str, sockets: Iterable[str] = (), folder: str = "") -> str:
+    """What the file `layout.boot` says when `slot` is live, with those sockets beside the main one, all in `folder`.
+
+    Raises Failed for a name that would mean more than itself there: root runs what this file says.
+    """
+    sockets = tuple(sockets)
+    for name in (app, *sockets):
+        if not NAME.fullmatch(name):
+            raise Failed(f"{name!r} of {app} is no name of a socket")
     lines = [
-        f"L+ {layout.socket(app, 'live', name)} - - - - {layout.socket(app, slot, name).name}\n"
+        f"L+ {layout.socket(app, 'live', name)} - - - - {folder}{layout.socket(app, slot, name).name}\n"
         for name in ("", *sorted(sockets))
     ]
     return "# Written by deploykit at the last switch.\n" + "".join(lines)

@@ -116,8 +116,8 @@ def configured(app: str, slot: str, *, once: bool = False) -> list[str]:
         text = layout.supervisor(app, slot).read_text()
     except OSError:
         return []
-    found = re.findall(rf"^\[program:({re.escape(app)}-{slot}\.\S+)\]\ncommand=(\S+)", text, re.MULTILINE)
-    return [name for name, command in found if not once or command == "/usr/bin/flock"]
+    found = re.findall(rf"^\[program:({re.escape(app)}-{slot}\.\S+)\]\n(?:;.*\n)*command=(.*)$", text, re.MULTILINE)
+    return [name for name, command in found if not once or re.search(r"/usr/bin/flock | once=\S+ .*-- ", command)]
 
 
 def resume(app: str, slot: str) -> None:

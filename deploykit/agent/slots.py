@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploykit.agent import paths, sockets, supervisord
+from deploykit.agent import launched, paths, sockets, supervisord
 from deploykit.agent.deployment import SLOTS, Deployment, boot_text, live, other, record
 from deploykit.agent.process import forget, run, tail
 from deploykit.agent.resource import Failed
@@ -54,8 +54,9 @@ def start(deployment: Deployment, slot: str, beside: Sequence[str] = ()) -> floa
     app, health = deployment.app, deployment.health
     place = layout.socket(app, slot)
     supervisord.remove(*supervisord.of(app, slot))
+    launched.end(app, slot)
     for left in sockets_of(app, slot):
-        left.unlink(missing_ok=True)
+        _discard(left)
     layout.logs().mkdir(mode=0o755, exist_ok=True)
     logfile = layout.log(layout.program(app, slot))
     begin = size(logfile)
@@ -145,8 +146,23 @@ def text_of(body: str) -> str:
 
 
 def sockets_of(app: str, slot: str) -> list[Path]:
-    """The sockets that a slot's web servers have made: the main one's, and those with a name."""
-    return [layout.socket(app, slot), *sorted(layout.sockets(app).glob(f"{slot}.*.sock"))]
+    """The sockets of a slot's web servers: the main one's, and those with a name."""
+    folder = layout.run(app) if moved(app, slot) else layout.sockets(app)
+    return [folder / layout.socket(app, slot, name).name for name in ("", *_names(app, slot))]
+
+
+def _names(app: str, slot: str) -> list[str]:
+    """The names of a slot's sockets beside the main one, as they were when it was claimed."""
+    if moved(app, slot):
+        return [each.name.split(".")[1] for each in layout.sockets(app).glob("live.*.sock")]
+    return [str(name) for name in record(app).get("sockets", {}).get(slot, ())]
+
+
+def moved(app: str, slot: str = "") -> bool:
+    """Whether what runs in a slot, or in the live one, was started by a version that had the sockets elsewhere."""
+    state = record(app)
+    slot = slot or state["live"]
+    return slot in state["slots"] and slot not in state.get("sockets", {})
 
 
 def lead(app: str, release: str, slot: str) -> None:
@@ -161,20 +177,20 @@ def switch(app: str, release: str, slot: str) -> None:
     state = record(app)
     before = state["slots"].get(other(slot), "")
     # First what a reboot reads, last what nginx reads: at no point does a crash leave the two different and unseen.
-    names = [each.name.split(".")[1] for each in sockets_of(app, slot)[1:]]
-    paths.write(layout.boot(app), boot_text(app, slot, names), mode=0o644)
+    names = _names(app, slot)
+    folder = f"{layout.run(app)}/" if moved(app, slot) else ""  # else the folder of the links
+    paths.write(layout.boot(app), boot_text(app, slot, names, folder), mode=0o644)
     point(layout.live_release(app), f"releases/{release}")
     if before and before != release:
         point(layout.previous_release(app), f"releases/{before}")
     point(layout.environment(app), layout.environment(app, slot).name)
     if (layout.release(app, release) / "files").is_symlink():
         lead(app, release, slot)
-    for name in names:
-        point(layout.socket(app, "live", name), layout.socket(app, slot, name).name)
-    point(layout.socket(app, "live"), layout.socket(app, slot).name)
+    for name in (*names, ""):
+        point(layout.socket(app, "live", name), folder + layout.socket(app, slot, name).name)
     for left in layout.sockets(app).glob("live.*.sock"):
         if left.name.split(".")[1] not in names:
-            left.unlink()
+            _discard(left)
     state["live"] = slot
     paths.write_json(paths.APPS / f"{app}.json", state)
 
@@ -183,6 +199,7 @@ def claim(deployment: Deployment, slot: str) -> None:
     """Remembers which release is in a slot, before it is started there."""
     state = record(deployment.app)
     state["slots"][slot] = deployment.release
+    state.setdefault("sockets", {})[slot] = list(deployment.sockets)
     paths.write_json(paths.APPS / f"{deployment.app}.json", state)
 
 
@@ -229,6 +246,7 @@ def drain(app: str, slot: str, limit: float) -> None:
 def clear(app: str, slot: str) -> None:
     """Stops what runs in a slot and takes its files away. No-op when nothing is there."""
     supervisord.remove(layout.program(app, slot), *supervisord.of(app, slot))
+    launched.end(app, slot)
     conf = layout.supervisor(app, slot)
     if conf.exists():
         conf.unlink()
@@ -239,6 +257,7 @@ def clear(app: str, slot: str) -> None:
     state = record(app)
     if slot in state["slots"]:
         del state["slots"][slot]
+        state.get("sockets", {}).pop(slot, None)
         paths.write_json(paths.APPS / f"{app}.json", state)
     forget()
 
@@ -252,12 +271,11 @@ def retire(app: str) -> None:
     for path in (
         layout.environment(app),
         layout.boot(app),
-        *layout.sockets(app).glob("live*.sock"),
-        *layout.run(app).glob("once.*"),
+        *layout.sockets(app).glob("*"),  # links to live sockets, locks
         layout.live_release(app),
         layout.previous_release(app),
     ):
-        path.unlink(missing_ok=True)
+        _discard(path)
     for name in ("releases", "venvs"):
         folder = layout.home(app) / name
         for each in folder.glob("*"):
@@ -266,14 +284,15 @@ def retire(app: str) -> None:
     forget()
 
 
-def _discard(folder: Path) -> None:
-    import shutil
+def _discard(path: Path) -> None:
+    """Takes away whatever is there: a file, a link, which is not followed, or a folder with all that is in it."""
+    try:
+        path.unlink(missing_ok=True)
+    except (IsADirectoryError, PermissionError):  # POSIX says EPERM of a folder
+        import shutil
 
-    if folder.is_symlink() or not folder.is_dir():
-        folder.unlink(missing_ok=True)
-    else:
         with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(folder)
+            shutil.rmtree(path)  # by descriptors, so that nothing in it leads elsewhere
 
 
 def installed(app: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from pathlib import Path
 
 
@@ -19,19 +18,6 @@ def connections(path: str) -> int:
         if len(fields) == 8 and fields[7] == path and not int(fields[3], 16) & 0x10000:
             count += 1
     return count
-
-
-def listens(path: str) -> bool:
-    """Whether anybody accepts connections at `path`."""
-    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        probe.settimeout(1)
-        probe.connect(path)
-        return True
-    except OSError:
-        return False
-    finally:
-        probe.close()
 
 
 def of_release(pid: int, release: str) -> bool:

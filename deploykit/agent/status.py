@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from deploykit.agent import facts, paths, schedule, supervisord
+from deploykit.agent import facts, launched, paths, schedule, supervisord
 from deploykit.agent.deployment import live, record, running
 from deploykit.agent.resource import NotYet
 from deploykit.agent.wire import Event
@@ -47,6 +47,9 @@ def _app(app: str) -> dict[str, Any]:
             process = {"statename": "supervisor does not run"}
     releases = record(app)["releases"]
     pid = int(process.get("pid", 0))
+    for name, one in (("web", process), *beside.items()):
+        if one.get("pid"):  # the one that answers, where supervisor knows only what stands for it
+            one["pid"] = launched.main(app, slot or "", name) or one["pid"]
     family = [each for one in (process, *beside.values()) if one.get("pid") for each in _family(int(one["pid"]))]
     return {
         "app": app,

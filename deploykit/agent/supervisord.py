@@ -26,9 +26,10 @@ def _call(method: str, *arguments: str | bool) -> Any:
         try:
             return xmlrpc.call(SOCKET, f"supervisor.{method}", *arguments)
         except (FileNotFoundError, ConnectionRefusedError):
-            # Its service counts as started some tenths of a second before its socket is there.
-            active = run(("systemctl", "is-active", "--quiet", "supervisor.service"), check=False).returncode == 0
-            if not active or time.monotonic() > deadline:
+            # Its service counts as started some tenths of a second before its socket is there. When it was killed,
+            # systemd starts it again in a moment.
+            said = run(("systemctl", "is-active", "supervisor.service"), check=False).stdout.strip()
+            if said not in ("active", "activating", "reloading") or time.monotonic() > deadline:
                 raise NotYet("supervisor does not run") from None
         except xmlrpc.Unexpected as error:
             raise Failed(
@@ -106,7 +107,7 @@ def remove(*programs: str) -> None:
             if left:
                 time.sleep(0.03)
     except NotYet:
-        pass  # it does not run, and so nothing of it does (KillMode=mixed)
+        pass  # it does not run; what may live of its programs, the launcher's notes tell (launched.py)
     finally:
         forget()
 

@@ -46,9 +46,14 @@ def run(app: str) -> Path:
     return ROOT / "run" / app
 
 
+def all_sockets() -> Path:
+    """The folder of all apps' folders of sockets."""
+    return ROOT / "run/deploykit"
+
+
 def sockets(app: str) -> Path:
-    """The folder of the sockets that nginx connects to."""
-    return run(app)
+    """The folder of the sockets that nginx connects to: root's, so that no app can put a link to another's there."""
+    return all_sockets() / app
 
 
 def socket(app: str, slot: str, name: str = "") -> Path:
@@ -79,6 +84,16 @@ def supervisor(app: str, slot: str) -> Path:
 def boot(app: str) -> Path:
     """The file by which the links to the live sockets are back after a reboot: /run is empty then (tmpfiles.d(5))."""
     return ROOT / "etc/tmpfiles.d" / f"deploykit-{app}-live.conf"
+
+
+def started(app: str, slot: str, name: str = "web") -> Path:
+    """Where the launcher notes which process a program of a slot is: its number, and when it began."""
+    return sockets(app) / f"{slot}.{name}.pid"
+
+
+def launcher() -> Path:
+    """What starts every program of an app's: templates/app/launch."""
+    return ROOT / "usr/local/lib/deploykit/launch"
 
 
 def program(app: str, slot: str, name: str = "") -> str:

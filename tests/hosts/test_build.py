@@ -202,7 +202,7 @@ def test_hooks_run_in_order_as_the_app_with_its_environment(host: Host) -> None:
     assert [each["step"] for each in steps(host)] == [*order, *order], "once for each of two deploys"
     release = host.said("readlink", "-f", "/srv/tiny/live")
     venv = host.said("readlink", "-f", "/srv/tiny/live/venv")
-    slot = host.said("readlink", "/run/tiny/live.sock").removesuffix(".sock")
+    slot = host.said("readlink", "/run/deploykit/tiny/live.sock").removesuffix(".sock")
     names = page(host)["names"]
     for each in steps(host)[-7:]:
         assert (each["user"], each["folder"], each["input"]) == ("tiny", f"{release}/code", ""), each
@@ -289,7 +289,7 @@ def test_what_persists_outlives_a_release_and_git_does_not_overwrite_it(site: Pr
 def test_a_configuration_file_has_its_secrets_and_only_the_app_reads_it(site: Project, host: Host) -> None:
     found = page(host)
     assert (found["password"], found["colour"], found["settings"]) == (DIFFICULT, "green", "local_settings")
-    slot = host.said("readlink", "/run/tiny/live.sock").removesuffix(".sock")
+    slot = host.said("readlink", "/run/deploykit/tiny/live.sock").removesuffix(".sock")
     folder = f"/etc/deploykit/tiny.{slot}.d"
     assert host.said("stat", "-c", "%A %U %G", folder, f"{folder}/local_settings.py", f"{folder}/site.yaml") == (
         "drwxr-x--- root tiny\n-rw-r----- root tiny\n-rw-r----- root tiny"

@@ -111,7 +111,7 @@ def typed(site: Project, *arguments: str) -> Typist:
 
 
 def slot(host: Host) -> str:
-    return host.said("readlink", "/run/tiny/live.sock").removesuffix(".sock")
+    return host.said("readlink", "/run/deploykit/tiny/live.sock").removesuffix(".sock")
 
 
 # -- with a terminal -----------------------------------------------------------------------------------------------

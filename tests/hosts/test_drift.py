@@ -53,7 +53,7 @@ def managed(host: Host) -> list[tuple[str, dict[str, Any]]]:
 
 def slot_files(host: Host, app: str) -> list[str]:
     """The files of the live slot. They belong to the app's deployment, not to the manifest."""
-    slot = host.said("readlink", f"/run/{app}/live.sock").removesuffix(".sock")
+    slot = host.said("readlink", f"/run/deploykit/{app}/live.sock").removesuffix(".sock")
     return [
         f"/etc/deploykit/{app}.{slot}.env",
         f"/etc/deploykit/{app}.{slot}.gunicorn.py",
@@ -92,7 +92,9 @@ def content(kind: str, of: dict[str, Any]) -> tuple[str, str, str]:
             return f"postgres database {name}", grant, "open to every role"
         case "Uv":
             return "uv", "chmod 0644 /opt/deploykit/uv/bin/uv", "version"
-        case "Package" | "Started" | "Names":
+        case "Connections":
+            return f"connections in {path}", f"sed -i 's/ 8192;/ 99;/' {path}", "worker_connections"
+        case "Package" | "Started" | "Names" | "Moved":
             return "", "", ""
     raise AssertionError(f"teach this test about {kind}")
 
@@ -244,22 +246,23 @@ def test_a_service_that_would_not_come_back_at_boot(site: Project, host: Host) -
 
 def test_what_leads_to_the_live_slot(site: Project, host: Host) -> None:
     before = host.programs()
-    host.sh("rm /run/memories/live.sock; ln -sfn /nowhere /srv/links/live; ln -sfn nowhere /etc/deploykit/reader.env")
+    host.sh("rm /run/deploykit/memories/live.sock; ln -sfn /nowhere /srv/links/live")
+    host.sh("ln -sfn nowhere /etc/deploykit/reader.env")
     host.sh("echo > /etc/tmpfiles.d/deploykit-links-live.conf; rm /etc/tmpfiles.d/deploykit-reader-live.conf")
     assert host.curl(MEMORIES).status == 502
     mended(site, "app memories", "app links", "app reader", "app links: live", "app reader: environment")
     assert host.programs() == before  # nothing had to be restarted for that
     for app in APPS:
-        slot = host.said("readlink", f"/run/{app}/live.sock")
+        slot = host.said("readlink", f"/run/deploykit/{app}/live.sock")
         assert slot in host.said("cat", f"/etc/tmpfiles.d/deploykit-{app}-live.conf")
         assert host.said("readlink", f"/etc/deploykit/{app}.env") == f"{app}.{slot.removesuffix('.sock')}.env"
         assert host.sh(f"cd /srv/{app}/live/code && ls") != ""
 
 
 def test_the_sockets_folder_deleted(site: Project, host: Host) -> None:
-    host.sh("rm -rf /run/links")
+    host.sh("rm -rf /run/links /run/deploykit/links")
     assert host.curl(LINKS).status == 502
-    mended(site, "directory /run/links", "app links")
+    mended(site, "directory /run/links", "directory /run/deploykit/links", "app links")
 
 
 def test_a_program_stopped(site: Project, host: Host) -> None:

@@ -72,8 +72,8 @@ def left_alone(site: Project, before: dict[str, str], had: set[str], answer: str
     app, slot = program.split("-")
     other = "b" if slot == "a" else "a"
     assert host.said("supervisorctl", "avail").split()[0] == program
-    assert host.said("readlink", f"/run/{app}/live.sock") == f"{slot}.sock"
-    places = f"/run/{app}/{other}.sock /etc/supervisor/conf.d/{app}-{other}.conf"
+    assert host.said("readlink", f"/run/deploykit/{app}/live.sock") == f"{slot}.sock"
+    places = f"/run/deploykit/{app}/{other}.sock /etc/supervisor/conf.d/{app}-{other}.conf"
     places += f" /etc/deploykit/{app}.{other}.env /etc/deploykit/{app}.{other}.gunicorn.py"
     assert host.sh(f"ls {places} 2>/dev/null || true") == ""
     assert releases(host) == had

@@ -43,7 +43,7 @@ import hashlib, os, pwd, grp, re, stat, subprocess
 own = ("/etc/hostname", "/etc/hosts", "/etc/machine-id", "/etc/resolv.conf", "/etc/systemd/network/",
        "/etc/ssh/ssh_host", "/etc/passwd-", "/etc/group-", "/etc/shadow", "/etc/gshadow", "/etc/subuid-",
        "/etc/subgid-", "/etc/.pwd.lock")
-tops = ("/etc", "/srv", "/opt", "/usr/local", "/run/tiny", "/var/backups/deploykit", "/var/log/deploykit")
+tops = ("/etc", "/srv", "/opt", "/usr/local", "/run/deploykit", "/var/backups/deploykit", "/var/log/deploykit")
 for top in tops:
     for folder, folders, files in os.walk(top):
         folders.sort()
@@ -61,7 +61,7 @@ for top in tops:
                 data = re.sub(rb"SECRET_KEY=\S+", b"SECRET_KEY", data)
                 data = re.sub(rb'"made": ?[0-9.]+', b"made", data)
                 data = re.sub(rb'(, ?\d+), ?\d{18,}\]', rb"\1]", data)  # the times of a release's files
-                text = hashlib.sha256(data).hexdigest()[:16]
+                text = "" if path.endswith(".pid") else hashlib.sha256(data).hexdigest()[:16]
             path = re.sub(r"\d{8}T\d{6}Z", "TIME", path)
             print(kind, pwd.getpwuid(found.st_uid).pw_name, grp.getgrgid(found.st_gid).gr_name, path, text)
 programs = subprocess.run(["ps", "-eo", "user:20,args"], capture_output=True, text=True).stdout.splitlines()[1:]

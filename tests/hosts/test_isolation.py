@@ -92,7 +92,7 @@ def attempts(host: Host, user: str, *paths: str) -> dict[str, str]:
 
 @functools.cache
 def slot(host: Host, app: str) -> str:
-    return host.said("readlink", f"/run/{app}/live.sock").removesuffix(".sock")
+    return host.said("readlink", f"/run/deploykit/{app}/live.sock").removesuffix(".sock")
 
 
 @functools.cache
@@ -103,7 +103,7 @@ def own(host: Host, app: str) -> list[str]:
         *(code, f"/srv/{app}/live/code", f"/srv/{app}/data", f"/srv/{app}/data/own", f"/srv/{app}/home"),
         *(f"/srv/{app}/home/own", f"/srv/{app}/live/static", host.sh(f"echo /srv/{app}/venvs/*")),
         *(f"/etc/deploykit/{app}.env", f"/etc/deploykit/{app}.{slot(host, app)}.env"),
-        *(f"/run/{app}", f"/run/{app}/live.sock", f"/run/{app}/{slot(host, app)}.sock"),
+        f"/run/{app}",
         f"/proc/{host.programs()[f'{app}-{slot(host, app)}']}/environ",
     ]
     if app == "links":
@@ -113,6 +113,12 @@ def own(host: Host, app: str) -> list[str]:
     if app == "reader":
         found += ["/srv/reader/data/db.sqlite3"]
     return found
+
+
+@functools.cache
+def sockets(host: Host, app: str) -> list[str]:
+    """What nginx alone reaches: not even the app itself, which has them open."""
+    return [f"/run/deploykit/{app}", *(f"/run/deploykit/{app}/{each}.sock" for each in ("live", slot(host, app)))]
 
 
 @functools.cache
@@ -135,6 +141,9 @@ def test_an_app_reaches_nothing_of_another(host: Host, app: str) -> None:
     others = [path for other in APPS if other != app for path in own(host, other)]
     assert attempts(host, "root", *others) == dict.fromkeys(others, "reached")
     assert attempts(host, app, *others) == dict.fromkeys(others, "refused")
+    every = [path for each in APPS for path in sockets(host, each)]
+    assert attempts(host, "www-data", *every) == dict.fromkeys(every, "reached")
+    assert attempts(host, app, *every) == dict.fromkeys(every, "refused")
 
 
 @pytest.mark.parametrize("app", [*APPS, "www-data", "nobody"])
@@ -146,7 +155,7 @@ def test_nobody_reaches_what_is_roots(host: Host, app: str) -> None:
 
 def test_nginx_reaches_static_and_media_and_nothing_else(host: Host) -> None:
     css = "/srv/memories/live/static/photos/memories.css"
-    may = [css, "/srv/memories/media/x/p.txt", *(f"/run/{app}/live.sock" for app in APPS)]
+    may = [css, "/srv/memories/media/x/p.txt", *(f"/run/deploykit/{app}/live.sock" for app in APPS)]
     assert attempts(host, "www-data", *may) == dict.fromkeys(may, "reached")
     for app in APPS:
         open_to_it = ("/static", "/media", f"/run/{app}")

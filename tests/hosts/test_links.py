@@ -100,7 +100,7 @@ def kept(host: Host) -> str:
 
 def slot(host: Host) -> str:
     """The live slot; both links lead to its files, and no other slot's are there."""
-    live = host.said("readlink", "/run/tiny/live.sock").removesuffix(".sock")
+    live = host.said("readlink", "/run/deploykit/tiny/live.sock").removesuffix(".sock")
     folder = f"/etc/deploykit/tiny.{live}.d"
     ends = host.said("readlink", "-e", f"{CODE}/tiny/configuration.py", f"{CODE}/conf/deep/site.json")
     assert ends.split() == [f"{folder}/configuration.py", f"{folder}/site.json"]

@@ -160,7 +160,7 @@ def test_a_body_may_be_as_large_as_configured(host: Host, tmp_path: Path) -> Non
 SLOW_SENDER = """
 import socket, time
 visitor = socket.socket(socket.AF_UNIX)
-visitor.connect("/run/memories/live.sock")
+visitor.connect("/run/deploykit/memories/live.sock")
 visitor.sendall(b"POST /upload/ HTTP/1.0\\r\\nHost: memories.example\\r\\nX-Forwarded-Proto: https\\r\\n"
     b"Content-Type: multipart/form-data; boundary=x\\r\\nContent-Length: 4000000\\r\\n\\r\\n")
 print(visitor.recv(100).split()[1].decode())
@@ -246,7 +246,7 @@ def test_a_second_deploy_does_nothing_in_one_exec(site: Project, host: Host) -> 
 
     processes = host.said("ps", "-eo", "args").splitlines()
     assert [line for line in processes if "/var/lib/deploykit" in line or "deploykit.agent" in line] == []
-    looked = "/etc /srv /opt /usr /root /var/lib /var/backups /run/memories /run/links /run/reader"
+    looked = "/etc /srv /opt /usr /root /var/lib /var/backups /run/deploykit"
     changed = host.sh(
         f"find {looked} ! -type d '(' -newer /root/before -o -cnewer /root/before ')' ! -path /root/before"
     )
@@ -298,7 +298,7 @@ def test_a_fourth_app_leaves_the_others_alone(site: Project, host: Host) -> None
 
 def test_all_answer_after_a_reboot(site: Project, host: Host) -> None:
     before = set(host.programs())
-    links = "find /run/*/live.sock /srv/*/live /etc/deploykit -type l -printf '%p %l\\n' | sort"
+    links = "find /run/deploykit/*/live.sock /srv/*/live /etc/deploykit -type l -printf '%p %l\\n' | sort"
     led = host.sh(links)
     photos = host.psql("memories", "SELECT count(*) FROM photos_photo")
     host.reboot()

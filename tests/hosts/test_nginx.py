@@ -141,8 +141,8 @@ def test_paths_of_another_process(host: Host) -> None:
     for path in ("/api/", "/api/a/b", "/v2", "/v2/x", "/v1/y"):
         assert host.curl(FULL, path).text == f"api {path}"
     assert (
-        host.said("readlink", "/run/full/live.api.sock")
-        == f"{host.said('readlink', '/run/full/live.sock')[0]}.api.sock"
+        host.said("readlink", "/run/deploykit/full/live.api.sock")
+        == f"{host.said('readlink', '/run/deploykit/full/live.sock')[0]}.api.sock"
     )
 
 

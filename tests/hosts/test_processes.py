@@ -39,7 +39,7 @@ def host(site: Project) -> Host:
 
 
 def slot(host: Host) -> str:
-    return host.said("readlink", "/run/tiny/live.sock").removesuffix(".sock")
+    return host.said("readlink", "/run/deploykit/tiny/live.sock").removesuffix(".sock")
 
 
 def release(host: Host) -> str:
@@ -109,7 +109,7 @@ def test_all_have_the_same_environment(host: Host) -> None:
            "SYSTEMD_EXEC_PID", "SHELL", "SERVER_SOFTWARE", "LC_ALL", "MEMORY_PRESSURE_WATCH",
            "MEMORY_PRESSURE_WRITE", "MAIL", "SSH_CLIENT", "SSH_CONNECTION", "TERM", "XDG_RUNTIME_DIR",
            "XDG_SESSION_CLASS", "XDG_SESSION_ID", "XDG_SESSION_TYPE", "DBUS_SESSION_BUS_ADDRESS", "MOTD_SHOWN",
-           "SSH_TTY"}  # fmt: skip
+           "SSH_TTY", "LISTEN_FDS", "LISTEN_PID"}  # fmt: skip
     found = {name: environ(host, pid) for name, pid in host.programs().items()}
     assert eventually(lambda: host.run("test", "-s", "/srv/tiny/data/tick.env", check=False).returncode == 0, 10)
     by_hand = host.said("/usr/local/lib/deploykit/in-app", "tiny", "python", "-c",
@@ -275,7 +275,9 @@ def test_what_leaves_the_file_leaves_the_host(site: Project, host: Host) -> None
     now = slot(host)
     assert set(host.programs()) == {f"tiny-{now}", f"tiny-{now}.worker-1", f"tiny-{now}.worker-2"}
     assert host.run("systemctl", "is-active", "deploykit-tiny.tick.timer", check=False).stdout.strip() == "inactive"
-    assert host.said("sh", "-c", "ls /run/tiny").split() == [f"{now}.sock", "live.sock", "once.beat"]
+    notes = [f"{now}.{name}.pid" for name in ("web", "worker-1", "worker-2")]
+    assert host.said("ls", "/run/deploykit/tiny").split() == [f"{now}.sock", *notes, "live.sock", "once.beat"]
+    assert host.said("ls", "/run/tiny") == ""
     assert host.curl(TINY, "/ws/x").status == 404
     site.settled()
 
@@ -286,7 +288,8 @@ def test_an_app_that_runs_something_by_the_clock_can_leave(site: Project, host: 
     assert ran.status == 0, ran.text
     assert host.run("getent", "passwd", "tiny", check=False).returncode == 2
     left = host.sh(
-        "ls -d /srv/tiny /run/tiny /etc/systemd/system/deploykit-tiny* /etc/deploykit/tiny* 2>/dev/null || true"
+        "ls -d /srv/tiny /run/tiny /run/deploykit/tiny /etc/systemd/system/deploykit-tiny* /etc/deploykit/tiny* "
+        "2>/dev/null || true"
     )
     assert left == ""
     assert host.programs() == {}

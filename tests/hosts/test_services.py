@@ -244,7 +244,7 @@ def test_rabbitmq_has_a_user_and_a_vhost_for_each_app_and_no_guest(host: Host) -
 
 def test_passwords_are_where_they_must_be_and_nowhere_else(host: Host) -> None:
     kept = json.loads(host.said("cat", "/var/lib/deploykit/secrets/one.json"))
-    slot = host.said("readlink", "/run/one/live.sock").removesuffix(".sock")
+    slot = host.said("readlink", "/run/deploykit/one/live.sock").removesuffix(".sock")
     places = ("/etc", "/srv", "/run", "/var/lib/deploykit", "/var/lib/rabbitmq", "/var/log", "/opt")
     for name in SECRETS:
         found = host.run("grep", "-rlFs", "--", kept[name], *places, check=False)

@@ -197,7 +197,7 @@ def test_other_interpreters() -> None:
 def test_the_site() -> None:
     words = site(MEMORIES)
     assert "server_name memories.example *.memories.example;" in words
-    assert "proxy_pass http://unix:/run/memories/live.sock;" in words
+    assert "proxy_pass http://unix:/run/deploykit/memories/live.sock;" in words
     assert "return 301 $deploykit_proto://memories.example$request_uri;" in words
     assert 'location ~ "(?s)^/static/(?<file>.+)$"' in words and 'try_files "/media/$file" =404;' in words
     assert "443" not in words and "upgrade" not in words.lower()

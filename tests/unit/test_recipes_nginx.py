@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -74,6 +75,35 @@ def test_uploads_are_not_trusted_wherever_they_are() -> None:
     assert "$deploykit_sandbox" not in own
 
 
+def test_a_template_of_the_projects_has_a_name_for_the_socket(tmp_path: Path) -> None:
+    (tmp_path / "templates/nginx").mkdir(parents=True)
+    (tmp_path / "templates/nginx/blog.conf.j2").write_text(
+        '{% extends "deploykit/nginx/site.conf.j2" %}{% block server %}proxy_pass http://unix:{{ socket }}:/x;'
+        "{% endblock %}"
+    )
+    assert "proxy_pass http://unix:/run/deploykit/blog/live.sock:/x;" in site(BLOG, tmp_path)
+
+
+def test_proxies_are_not_counted_as_visitors() -> None:
+    text = site(with_site(proxies=("10.0.0.0/8",)))
+    assert "set $deploykit_visitor $app_blog_visitor;" in text
+    assert '"~^yes (.*) \\1$" "";' in text
+
+
+def test_a_folder_of_any_name_is_one_word_for_the_shell() -> None:
+    app = replace(
+        BLOG,
+        code=Code("d", root="it's $(id) `id` &"),
+        processes=(Process("worker", command="python manage.py work", folder="a b"),),
+    )
+    made = programs.files(app, "a", "/srv/blog/releases/r", "/venv", {}, renderer(Path("/nowhere")), 1)
+    (text,) = (str(each.wanted()["content"]) for each in made if each.key == "file /etc/deploykit/blog.a.run")
+    place = "/srv/blog/releases/r/code/"
+    assert [line.strip() for line in text.splitlines() if "cd " in line] == [
+        f"cd {shlex.quote(place + folder)} || exit 1" for folder in ("it's $(id) `id` &", "a b")
+    ]
+
+
 def test_files_at_the_root_leave_the_rest_to_the_app() -> None:
     text = site(with_site(locations=(Location("/", ("front",), max_body=3, snippet="proxy_buffering off;"),)))
     assert '"/previous/public/front/$file" @app_blog;' in text
@@ -85,7 +115,7 @@ def test_each_process_has_its_paths() -> None:
     old = Process("old", paths=("/old/",), web=Web("wsgi", "a:b", timeout=20))
     app = replace(with_site(locations=(Location("/v2/", process="old"),)), processes=(live, old))
     ws = location(app, "^~ /ws/")
-    assert "proxy_pass http://unix:/run/blog/live.live.sock;" in ws and "Upgrade $http_upgrade" in ws
+    assert "proxy_pass http://unix:/run/deploykit/blog/live.live.sock;" in ws and "Upgrade $http_upgrade" in ws
     assert "proxy_read_timeout 3600s;" in ws
     for path in ("/old/", "/v2/"):
         text = location(app, f"^~ {path}")

@@ -53,7 +53,7 @@ def processes(host: Host) -> list[str]:
 
 def kibibytes(host: Host) -> dict[str, int]:
     """What each place takes on the disk."""
-    places = "/srv/tiny /var/lib/deploykit /var/backups/deploykit /var/log/deploykit /etc /run/tiny"
+    places = "/srv/tiny /var/lib/deploykit /var/backups/deploykit /var/log/deploykit /etc /run/tiny /run/deploykit"
     lines = host.sh(f"du -sk {places} 2>/dev/null || true").splitlines()
     return {path: int(size) for size, path in (line.split("\t") for line in lines)}
 
