@@ -15,7 +15,9 @@ HOST
 [apps.ledger]
 source = "ledger"
 domains = ["ledger.example"]
-media = true
+media = "/media/"
+redis = true
+redis = true
 keep = 2
 # apt
 
