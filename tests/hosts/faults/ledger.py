@@ -17,7 +17,6 @@ source = "ledger"
 domains = ["ledger.example"]
 media = "/media/"
 redis = true
-redis = true
 keep = 2
 # apt
 

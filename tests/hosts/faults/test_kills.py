@@ -1,4 +1,4 @@
-"""A daemon that is killed is back by itself; what it costs meanwhile is printed (docs/how-it-works.md has the table)."""
+"""A daemon that is killed is back by itself. What it costs is printed: docs/how-it-works.md has the table."""
 
 from __future__ import annotations
 
