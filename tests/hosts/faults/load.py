@@ -25,6 +25,7 @@ class Load:
     lost: list[str] = field(default_factory=list)
     good: list[float] = field(default_factory=list)
     pages: set[str] = field(default_factory=set)
+    took: float = 0.0
 
     def __enter__(self) -> Load:
         self._stop = threading.Event()
@@ -37,6 +38,7 @@ class Load:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.took = self.now
         self._stop.set()
         for thread in self._threads:
             thread.join()
@@ -48,7 +50,8 @@ class Load:
 
     def outage(self) -> float:
         """Seconds of the longest time in which no request was answered well."""
-        return max((later - earlier for earlier, later in itertools.pairwise([0.0, *sorted(self.good)])), default=0.0)
+        times = sorted([0.0, *self.good, self.took])
+        return max(later - earlier for earlier, later in itertools.pairwise(times))
 
     def _visit(self) -> None:
         while not self._stop.is_set() and self.now < LONGEST:
