@@ -296,7 +296,7 @@ def _make_room(deployment: Deployment) -> Path | None:
     """Moves an altered or half-made release of the same name aside: processes that run from it keep their files."""
     if not deployment.folder.exists():
         return None
-    aside = deployment.folder.with_name(f"{deployment.release}.{int(time.time())}.old")
+    aside = deployment.folder.with_name(f"{deployment.release}.{time.monotonic_ns():x}.old")
     live_link = layout.live_release(deployment.app)
     served = live_link.is_symlink() and os.readlink(live_link) == f"releases/{deployment.release}"
     deployment.folder.rename(aside)
