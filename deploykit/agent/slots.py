@@ -293,7 +293,7 @@ def retire(app: str) -> None:
 def _discard(path: Path) -> None:
     """Takes away whatever is there: a file, a link, which is not followed, or a folder with all that is in it.
 
-    Who still writes into that folder holds nothing up: then it stays.
+    A process that still writes into that folder cannot hold it up: then the folder stays.
     """
     try:
         path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Between visitors and an app: nobody else answers in its place, and it answers on when supervisor is killed."""
+"""Between visitors and an app: no other app answers in its place, and it goes on when supervisor is killed."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_visitors_who_send_nothing_leave_room(host: Host) -> None:
 
 
 def kill_supervisor(host: Host) -> None:
-    """As the kernel does it that is out of memory; returns when the next one has all programs."""
+    """As by a kernel that is out of memory; returns when the next one has all programs."""
     before = host.said("systemctl", "show", "--property=MainPID", "--value", "supervisor.service")
     host.sh(f"kill -KILL {before}")
     assert eventually(lambda: len(host.programs()) == 2, 30), host.said("systemctl", "status", "supervisor")
