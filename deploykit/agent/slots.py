@@ -7,7 +7,6 @@ stops.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import re
@@ -55,6 +54,12 @@ def start(deployment: Deployment, slot: str, beside: Sequence[str] = ()) -> floa
     """
     app, health = deployment.app, deployment.health
     place = layout.socket(app, slot)
+    if str(layout.launcher()) not in layout.supervisor(app, slot).read_text():
+        raise Failed(
+            f"release {deployment.release} of {app} was made by an earlier version of deploykit, which had its sockets "
+            "elsewhere",
+            todo="deploy the source it was made from",
+        )
     supervisord.remove(*supervisord.of(app, slot))
     launched.end(app, slot)
     for left in sockets_of(app, slot):
@@ -162,7 +167,7 @@ def _names(app: str, slot: str) -> list[str]:
 
 def moved(app: str, slot: str = "") -> bool:
     """Whether what runs in a slot, or in the live one, was started by a version that had the sockets elsewhere."""
-    state = record(app)
+    state = paths.known_json(paths.APPS / f"{app}.json", {"live": "", "slots": {}})  # each plan asks
     slot = slot or state["live"]
     return slot in state["slots"] and slot not in state.get("sockets", {})
 
@@ -310,6 +315,7 @@ def retire(app: str) -> None:
         *layout.sockets(app).glob("*"),  # links to live sockets, locks
         layout.live_release(app),
         layout.previous_release(app),
+        layout.run(app),
     ):
         _discard(path)
     for name in ("releases", "venvs"):
@@ -321,14 +327,16 @@ def retire(app: str) -> None:
 
 
 def _discard(path: Path) -> None:
-    """Takes away whatever is there: a file, a link, which is not followed, or a folder with all that is in it."""
+    """Takes away whatever is there: a file, a link, which is not followed, or a folder with all that is in it.
+
+    A process that still writes into that folder cannot hold it up: then the folder stays.
+    """
     try:
         path.unlink(missing_ok=True)
     except (IsADirectoryError, PermissionError):  # POSIX says EPERM of a folder
         import shutil
 
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(path)  # by descriptors, so that nothing in it leads elsewhere
+        shutil.rmtree(path, ignore_errors=True)  # by descriptors, so that nothing in it leads elsewhere
 
 
 def installed(app: str) -> bool:

@@ -158,6 +158,16 @@ def never_twice(host: Host) -> None:
             running = ""
 
 
+def test_workers_and_the_scheduler_outlive_supervisor(host: Host) -> None:
+    """The next deploy has what outlived it to replace."""
+    programs, before = set(host.programs()), beats(host)
+    host.sh("kill -KILL $(systemctl show --property=MainPID --value supervisor.service)")
+    assert eventually(lambda: set(host.programs()) == programs, 30)
+    after = beats(host)
+    assert len(after) > len(before) and {each[1] for each in after} == {each[1] for each in before}
+    never_twice(host)
+
+
 def test_a_deploy_loses_no_task_and_no_beat_comes_twice(site: Project, host: Host) -> None:
     before, old = release(host), slot(host)
     site.edit(URLS, "version 1", "version 2")
