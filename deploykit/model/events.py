@@ -64,10 +64,10 @@ def _line(value: Any, at: str) -> str:
 
 
 def _raw(value: Any, at: str) -> str:
-    """As an app wrote it, for a file or a program that reads what we print."""
+    """As an app wrote it, for a file or a program that reads what we print: one line."""
     if not isinstance(value, str):
         raise _wrong(at, "a text", value)
-    return value.encode("utf-8", "replace").decode()
+    return value.replace("\n", " ").encode("utf-8", "replace").decode()
 
 
 def _flag(value: Any, at: str) -> bool:
@@ -186,7 +186,7 @@ facts = _object(
     processors=_between(1, 1 << 16),
     python=_like(r"\d{1,3}(\.\d{1,3}){1,2}", "a version"),
     ipv6=_flag,
-    ufw=_maybe(_like(r"[\w,:/.-]{0,10000}", "a list of ports")),
+    ufw=_maybe(_like(r"((any|\d{1,5}(:\d{1,5})?)(,(?!$)|$))*", "a list of ports")),
 )
 _change = _object(
     key=_line,

@@ -164,7 +164,7 @@ def test_texts_are_clean() -> None:
     assert log == {"event": "log", "app": "abc fake", "from": "abc fake", "line": "\x1b[31mred?"}
 
 
-# -- facts ---------------------------------------------------------------------------------------------------------------
+# -- facts -----------------------------------------------------------------------------------------
 
 
 def test_the_facts_of_this_machine_are_facts() -> None:
@@ -176,7 +176,7 @@ def test_facts_have_the_fields_that_values_has() -> None:
     assert set(events.facts(FACTS, "facts")) == {each.name for each in fields(Facts)}
 
 
-# -- what the agent's code says ------------------------------------------------------------------------------------------
+# -- what the agent's code says --------------------------------------------------------------------
 
 
 def said() -> Iterator[tuple[str, str, set[str], bool]]:
