@@ -290,8 +290,10 @@ def test_a_bad_file_of_facts_is_asked_for_again(project: Project, tmp_path: Path
     assert json.loads(place.read_text()) == FACTS
 
 
-ODD = [{"memory": 0}, {"memory": 1 << 32}, {"processors": 1 << 16}, {"system": ""}, {"codename": ""}, {"ufw": ""}, {"ufw": "any"}, {"ufw": "99999:0"},
-       {"python": "0.0"}, {"python": "999.999.999"}, {"architecture": "x" * 40}]  # fmt: skip
+ODD: list[dict[str, Any]] = [
+    {"memory": 0}, {"memory": 1 << 32}, {"processors": 1 << 16}, {"system": ""}, {"codename": ""}, {"ufw": ""},
+    {"ufw": "any"}, {"ufw": "99999:0"}, {"python": "0.0"}, {"python": "999.999.999"}, {"architecture": "x" * 40},
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("odd", ODD, ids=str)
