@@ -21,7 +21,7 @@ import pytest
 
 from deploykit.agent import facts, lock
 from deploykit.agent.deployment import Deployment, Health, Venv
-from deploykit.agent.resource import Resource, encode
+from deploykit.agent.resource import Action, Resource, encode
 
 from .applied import file
 
@@ -202,12 +202,7 @@ def test_a_sign_of_life_is_enough(agent: Callable[..., Agent], state: Path) -> N
     slow = agent()
     slow.ask("apply", source=True)
     slow.wanted()
-    first, _, second = (frames()[: len(frames()) // 3], b"", frames()[len(frames()) // 3 :])
-    head = first[: first.index(b"\n") + 1]
-    for _ in range(5):
-        time.sleep(SILENCE / 3)
-        slow.send(b"\n")  # between two messages
-    for part in (head, first[len(head) : 9000], first[max(9000, len(head)) :], second):
+    for part in (b"\n", b"\n", b"\n", b"\n", frames()[:2], frames()[2:5000], frames()[5000:9000], frames()[9000:]):
         time.sleep(SILENCE / 3)
         slow.send(part)
     assert "started" in [each["event"] for each in slow.until("end")]
@@ -265,7 +260,7 @@ def test_a_run_that_never_begins_is_not_waited_for(agent: Callable[..., Agent], 
     held = lock.take(lock.Holder("bob@desk", "1", "d", "apply", time.time(), os.getpid()))
     first = agent()
     first.ask("apply")
-    events = []
+    events: list[dict[str, Any]] = []
     while not events or events[-1]["event"] != "end":
         events.append(first.event())
         first.send(b"\n")
@@ -300,17 +295,6 @@ def test_who_reads_nothing_and_is_heard_of_is_waited_for(agent: Callable[..., Ag
     assert first.until("end")[-1]["ok"]
 
 
-def test_who_is_stopped_is_given_up(agent: Callable[..., Agent], tmp_path: Path, state: Path) -> None:
-    """Nothing of the relaying process stays, and the run goes on."""
-    first = agent()
-    first.ask("apply", file(tmp_path / "a", "x"), source=False)
-    assert first.until("end")[-1]["ok"]
-    wait = agent()
-    wait.ask("restart", app="nothing", process="")
-    assert wait.until("end")[-1]["ok"] is False
-    assert wait.end() == ""
-
-
 def test_nothing_asked_is_no_fault(agent: Callable[..., Agent]) -> None:
     nothing = agent()
     assert nothing.child.stdin is not None
@@ -320,8 +304,6 @@ def test_nothing_asked_is_no_fault(agent: Callable[..., Agent]) -> None:
 
 
 def test_a_stopped_controller_in_the_midst_of_a_run(agent: Callable[..., Agent], state: Path, tmp_path: Path) -> None:
-    from .applied import Action
-
     gate = tmp_path / "gate"
     slow = Action("slowly", (("sh", "-c", f"while ! test -e {gate}; do sleep 0.05; done"),))
     first = agent()
@@ -337,8 +319,6 @@ def test_a_stopped_controller_in_the_midst_of_a_run(agent: Callable[..., Agent],
 
 
 def test_an_attached_controller_hears_of_a_killed_run(agent: Callable[..., Agent], state: Path, tmp_path: Path) -> None:
-    from .applied import Action
-
     slow = Action("slowly", (("sh", "-c", f"while test -e {tmp_path}; do sleep 0.05; done"),))
     first, other = agent(60), agent(60)
     first.ask("apply", file(tmp_path / "a", "x", slow))

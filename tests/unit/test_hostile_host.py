@@ -148,9 +148,9 @@ def test_every_kind_in_every_damage(project: Project, operation: str, capsys: py
     """Each of them alone and after the facts, and then an end. One project and one test: there are thousands."""
     first = line("facts") if operation in ("plan", "apply") else b""
     refused = 0
-    for number, (name, damaged) in enumerate(DAMAGED.items()):
-        if number % len(REQUESTS) != [*REQUESTS, "plan", "apply"].index(operation) % len(REQUESTS):
-            continue  # each of them meets some of the commands: reading a project takes a while
+    all_of = [*REQUESTS, "plan", "apply"]
+    every = 30 if first else len(REQUESTS)  # each meets some of the commands: reading a project takes a while
+    for name, damaged in list(DAMAGED.items())[all_of.index(operation) :: every]:
         try:
             outcome = asked(project, operation, damaged, END, first=first)
         except Exception as error:
@@ -159,7 +159,7 @@ def test_every_kind_in_every_damage(project: Project, operation: str, capsys: py
         shown = capsys.readouterr()
         assert "\u202e" not in shown.out + shown.err or name.startswith("log ('line',)"), name
         assert not [each for each in (shown.out + shown.err).splitlines() if each.startswith("\u202ey")], name
-    assert refused > 50
+    assert refused > 20
 
 
 @pytest.mark.parametrize("operation", REQUESTS)
@@ -322,8 +322,13 @@ def test_a_host_gets_what_it_was_offered(project: Project, name: str, monkeypatc
     (app,) = project.apps_of(project.hosts[0])
     tree = operations.sources(project, project.hosts[0])[app.name]
     shas = sorted({each.sha for each in tree.entries.values()})
-    init = Host.__init__
-    monkeypatch.setattr(Host, "__init__", lambda self: (init(self), hosts.append(self))[0])
+    begin = Host.__init__
+
+    def noted(self: Host) -> None:
+        begin(self)
+        hosts.append(self)
+
+    monkeypatch.setattr(Host, "__init__", noted)
     error = asked(project, "apply", *WANTS[name](shas), END, first=line("facts")).error
     assert error is not None and ("it asks for" in error.what or "expected" in error.what)
     sent = max(len(each.written) for each in hosts)
