@@ -20,11 +20,11 @@ _MOST = 1 << 20  # lists and objects in one event
 
 #: What moves a terminal's cursor, is not seen, or turns the direction of reading: C0 and C1 controls, Unicode's format
 #: characters (UAX #9 has those of direction), fillers and tags, and halves of surrogates, which cannot be printed.
-_STEERING = re.compile(
+_STEERING = (
     r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
     r"\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff\ufeff\uffa0\ufff0-\ufffb\U000e0000-\U000e0fff]"
 )
-_BREAK = re.compile(r"[\t\n\x0b-\r\x1c-\x1e\x85\u2028\u2029]+")
+_BREAK = r"[\t\n\x0b-\r\x1c-\x1e\x85\u2028\u2029]+"
 
 
 class Bad(ValueError):
@@ -34,13 +34,13 @@ class Bad(ValueError):
 def clean(text: object) -> str:
     """A text of lines without what would steer the terminal."""
     said = str(text)
-    return said if said.isascii() and said.isprintable() else _STEERING.sub("", said)
+    return said if said.isascii() and said.isprintable() else re.sub(_STEERING, "", said)
 
 
 def one_line(text: object) -> str:
     """The same where one line is meant: nothing in it begins another."""
     said = str(text)
-    return said if said.isascii() and said.isprintable() else _STEERING.sub("", _BREAK.sub(" ", said))
+    return said if said.isascii() and said.isprintable() else re.sub(_STEERING, "", re.sub(_BREAK, " ", said))
 
 
 # -- kinds of values ---------------------------------------------------------------------------------------------------
@@ -99,10 +99,8 @@ def _time(value: Any, at: str) -> float:
 
 
 def _like(pattern: str, what: str) -> Check:
-    form = re.compile(pattern, re.ASCII)
-
     def check(value: Any, at: str) -> str:
-        if not isinstance(value, str) or not form.fullmatch(value):
+        if not isinstance(value, str) or not re.fullmatch(pattern, value, re.ASCII):
             raise _wrong(at, what, value)
         return value
 
