@@ -184,6 +184,17 @@ def test_a_host_that_says_nothing_of_use(project: Project, said: bytes) -> None:
     assert asked(project, "status", said).error is not None
 
 
+def test_an_agent_that_waited_too_long_for_us_is_begun_again(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was begun ahead, and reading the sources took longer than it waits."""
+    ends = [94, 0]
+    monkeypatch.setattr(Host, "finish", lambda self: (ends.pop(0), ""))
+    Host.said = [b"", line("status") + END]
+    (outcome,) = operations.each(
+        project.hosts, lambda entry: Session(project, entry, Screen()).ask({"operation": "status"})
+    )
+    assert outcome.ok and ends == [0]
+
+
 # -- measures --------------------------------------------------------------------------------------
 
 
