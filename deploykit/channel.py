@@ -84,6 +84,7 @@ class Channel:
             self._channel.shutdown_write()
 
     def read(self, deadline: float | None = None) -> bytes:
+        self._heard, self._question = time.monotonic(), None  # before, nobody has listened
         while True:
             try:
                 found = bytes(self._channel.recv(_PIECE))
@@ -95,7 +96,6 @@ class Channel:
             except (OSError, EOFError):
                 return b""
             else:
-                self._heard, self._question = time.monotonic(), None
                 return found
 
     def _listen(self, now: float) -> None:

@@ -79,6 +79,14 @@ def test_a_host_that_answers_no_more_is_given_up() -> None:
     fake.close()
 
 
+def test_silence_counts_from_when_it_is_listened_for() -> None:
+    """Before that, a large source was sent, say."""
+    fake = Fake(None, None, b"a\n", answers=False)
+    command = Channel(fake)
+    time.sleep(channel.SILENCE + 0.1)
+    assert command.read() == b"a\n" and fake.asked == []
+
+
 def test_a_host_that_takes_no_more_is_given_up() -> None:
     fake = Fake(takes=5000)
     with pytest.raises(Silent, match="the host has taken nothing for"):
