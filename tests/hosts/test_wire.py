@@ -199,7 +199,7 @@ def test_a_release_that_fails_tells_no_secret(telling: Project, where: str) -> N
     finally:
         telling.write(toml)
         place.write_text(before)
-    assert ran.status == 1 and "begin (secret)" in ran.text, ran.text
+    assert ran.status == 1 and "(secret)" in ran.text, ran.text
     told_none(ran.text)
 
 
