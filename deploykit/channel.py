@@ -84,7 +84,7 @@ class Channel:
             self._channel.shutdown_write()
 
     def read(self, deadline: float | None = None) -> bytes:
-        self._heard, self._question = time.monotonic(), None  # before, nobody has listened
+        self._heard, self._question = time.monotonic(), None  # silence counts from now on
         while True:
             try:
                 found = bytes(self._channel.recv(_PIECE))

@@ -301,8 +301,7 @@ class _Answer:
         return DeploykitError(
             f"it does not answer as an agent does: {what}",
             f"host {self._host}",
-            "did somebody alter deploykit there? Remove /var/lib/deploykit/agent on the host, then try again; "
-            "if it happens again, trust the host no more",
+            "remove /var/lib/deploykit/agent on the host and try again; if it happens again, do not trust the host",
         )
 
 

@@ -1,7 +1,7 @@
 """An app's source on its way to the host: the controller is asked for what the host lacks, if there is room for it.
 
 Files come into a folder of the run's own, without the host's lock: a controller that stops sending holds up itself.
-Whether a folder's run is alive is told by a lock on the folder, which the kernel frees with the last of its processes.
+A lock on the folder says that its run is alive: the kernel frees it with the last of that run's processes.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Parcel:
 
 
 def full() -> Failed | None:
-    """A full disk is told before anything is changed, not by the first program that stumbles over it."""
+    """What to say of a full disk, before anything is changed; None: there is room to begin."""
     free = _free()
     if free >= 100:
         return None

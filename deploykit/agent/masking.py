@@ -23,7 +23,7 @@ TELLING = 6  # characters from which on a secret is masked: a shorter one is in 
 
 _HIDDEN = "(secret)"
 
-#: Names and marks that a controller goes by. A secret that is spelled as an app's name must not take that out.
+#: Names and marks that a controller reads. They stay, also where a secret has the same text as an app's name.
 _OURS = frozenset({"event", "app", "verb", "release", "run", "tree", "files", "processes", "names", "used", "at"})
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]*@", re.IGNORECASE)
@@ -92,7 +92,7 @@ def _dresses(value: str) -> Iterator[str]:
     for safe in ("", "/", "/:@!$&()*+,;=~'"):
         quoted = urllib.parse.quote(data, safe=safe)
         yield from (quoted, re.sub("%..", lambda found: found[0].lower(), quoted), quoted.replace("%20", "+"))
-    for before in range(3):  # bytes of its first group of three that are somebody else's: "user:", say
+    for before in range(3):  # bytes of its first group of three that stand before it: "user:", say
         encoded = base64.b64encode(bytes(before) + data).decode()
         whole = (before + len(data)) * 8 // 6  # characters of it that these bytes alone decide
         steady = encoded[-(-before * 8 // 6) : whole]

@@ -17,7 +17,7 @@ from deploykit.agent import converge, engine, facts, lock, meanwhile, paths, pro
 from deploykit.agent.engine import Manifest
 from deploykit.agent.resource import Failed, Resource, Secret, decode
 
-TIRED = 94  # exit status: no request came; whoever has begun us may begin us again
+TIRED = 94  # exit status: no request came; the controller may start the agent again
 
 
 def main() -> None:

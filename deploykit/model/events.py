@@ -28,7 +28,7 @@ _BREAK = r"[\t\n\x0b-\r\x1c-\x1e\x85\u2028\u2029]+"
 
 
 class Bad(ValueError):
-    """What came is no event. The text says what was expected, and what there is in its place."""
+    """What came is not an event. The text says what was expected, and what came instead."""
 
 
 def clean(text: object) -> str:

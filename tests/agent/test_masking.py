@@ -91,7 +91,7 @@ def test_short_ones_are_left() -> None:
 
 
 def test_what_a_controller_goes_by_is_left() -> None:
-    """Somebody's secret is spelled like his app."""
+    """A secret has the text of an app's name."""
     secret.known.add("memories")
     event = {
         "event": "plan",

@@ -28,9 +28,9 @@ APP = f'[apps.tiny]\nsource = "tiny"\ndomains = ["{PAGE}"]\n'
 
 
 class Proxy:
-    """A way to the host's sshd that lets some 4 MB/s through, until it is told to let nothing through any more.
+    """A way to the host's sshd that lets some 4 MB/s through, until it lets nothing through any more.
 
-    Nobody is told of that: both ends see a connection that stands, and nothing comes by it.
+    Then both ends see a connection that stands, and nothing comes by it.
     """
 
     def __init__(self, address: str) -> None:
