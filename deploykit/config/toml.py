@@ -49,10 +49,11 @@ def parse(text: str, file: str) -> dict[str, Any]:
         line = text.count("\n", 0, found.start()) + 1 if found else 1
         raise ConfigError([Problem("", "", line, "invalid number: it has too many digits")], file) from None
     if way is not None:
-        *table, key = way[0][:4]
+        *table, key = (str(part).replace("\0", "\\0") for part in way[0][:4])
         lines = positions(text)
         line = next((lines[way[0][:end]] for end in range(len(way[0]), 0, -1) if way[0][:end] in lines), 1)
-        raise ConfigError([Problem(".".join(map(str, table)), str(key), line, way[1])], file)
+        allowed = "printable characters" if "NUL" in way[1] else ""
+        raise ConfigError([Problem(".".join(table), key, line, way[1], allowed)], file)
     return document
 
 
