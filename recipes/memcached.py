@@ -54,9 +54,8 @@ def notes(host: Host, facts: Facts) -> Iterator[Note]:
     for app, store in _every(host):
         if store.port and len(host.apps) > 1:
             yield Note(
-                f"{store.name} of {app.name} is Memcached on port {store.port}, where every app of this host can "
-                "read and change it; without `port` it is a socket that only its app can open",
-                warning=True,
+                f"{store.name} of {app.name} is Memcached on port {store.port}: other apps are kept off it by rules of "
+                "nftables; without `port` it is a socket that only its app can open",
             )
 
 
