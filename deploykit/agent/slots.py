@@ -7,7 +7,6 @@ stops.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import re
@@ -325,10 +324,9 @@ def _discard(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except (IsADirectoryError, PermissionError):  # POSIX says EPERM of a folder
-        import shutil
+        from deploykit.agent import trees
 
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(path)  # by descriptors, so that nothing in it leads elsewhere
+        trees.remove(path)
 
 
 def installed(app: str) -> bool:
