@@ -15,8 +15,8 @@ from deploykit.agent.process import run
 from deploykit.agent.resource import Failed
 
 #: Ends every process of a user in one step of the kernel (kill(2), pid -1), so that one that forks as fast as it can
-#: has nothing left that could. It has the user's number as its effective one alone: so it may end them, and none of them
-#: may end it, which looks at the real and the saved one. For those it has a number that no account is given:
+#: has nothing left that could. The caller has the user's number as its effective one alone: so it may end them, and
+#: they may not end it, since for that its real and its saved one count: a number that no account is given,
 #: https://systemd.io/UIDS-GIDS
 _END = """
 import os, signal, sys
