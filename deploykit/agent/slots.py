@@ -334,9 +334,9 @@ def _discard(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except (IsADirectoryError, PermissionError):  # POSIX says EPERM of a folder
-        import shutil
+        from deploykit.agent import trees
 
-        shutil.rmtree(path, ignore_errors=True)  # by descriptors, so that nothing in it leads elsewhere
+        trees.remove(path)
 
 
 def installed(app: str) -> bool:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deploykit.agent import paths, programs, release, secret, slots, virtualenv
+from deploykit.agent import paths, programs, release, secret, slots, trees, virtualenv
 from deploykit.agent.attempt import attempt
 from deploykit.agent.build import Steps
 from deploykit.agent.deployment import Deployment, condition, live, other, record, running
@@ -168,7 +167,7 @@ class _Deploy:
             undone("the switch", self._back)
         if undone(f"slot {self._fresh}", self._clear):
             if self._built:
-                undone("the new release", lambda: shutil.rmtree(deployment.folder))
+                undone("the new release", lambda: trees.remove(deployment.folder))
             if self._old is not None:
                 undone("the release of the same name", self._put_back)
         if current and deployment.links and running(app, current) == deployment.release:
@@ -218,7 +217,7 @@ class _Deploy:
             ]
         old = self._old
         if old is not None:
-            steps.append((old.name, lambda: shutil.rmtree(old, ignore_errors=True)))
+            steps.append((old.name, lambda: trees.remove(old)))
         steps.append(("older releases", lambda: prune(deployment)))
         failures = [each for each in (attempt(step, what, app) for what, step in steps) if isinstance(each, Failed)]
         if failures:
@@ -260,7 +259,7 @@ def prepare(deployment: Deployment, listing: release.Listing, received: Path, st
                 listing
             )
     except BaseException:
-        shutil.rmtree(deployment.folder, ignore_errors=True)
+        trees.remove(deployment.folder, check=False)
         raise
 
 
@@ -345,10 +344,10 @@ def prune(deployment: Deployment) -> None:
     venvs = {each["venv"] for each in keep} | {deployment.venv.key}
     for folder in (deployment.home / "releases").glob("*"):
         if folder.name not in busy:
-            shutil.rmtree(folder, ignore_errors=True)
+            trees.remove(folder, check=False)
     for folder in (deployment.home / "venvs").glob("*"):
         if folder.name not in venvs:
-            shutil.rmtree(folder, ignore_errors=True)
+            trees.remove(folder, check=False)
     previous = deployment.home / "previous"
     if previous.is_symlink() and not previous.exists():
         previous.unlink()
