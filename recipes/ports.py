@@ -38,7 +38,9 @@ class Guard:
 
 
 def guards(host: Host) -> tuple[Guard, ...]:
-    """The ports that deploykit gives to what it sets up on a host."""
+    """The ports that deploykit gives to what it sets up on a host; none with one app, which has no other to fear."""
+    if len(host.apps) < 2:
+        return ()
     found = [
         Guard(store.port, ("root", app.user), ("root", app.user))
         for app in host.apps
