@@ -52,7 +52,7 @@ test-hosts: $(VENV)/.developed ## Tests on real machines, booted here
 	$(SUDO) $(BIN)/python -c 'from deploykit import sandbox; sandbox.prepare(print)'
 	$(SUDO) $(BIN)/pytest tests/hosts -n 3 --dist loadfile --durations 15
 
-test-slow: $(VENV)/.developed ## Other people's large projects on real machines (half an hour, much memory and disk)
+test-slow: $(VENV)/.developed ## Other people's large projects and 200 faults on real machines (two hours, much memory and disk)
 	$(SUDO) $(BIN)/python -c 'from deploykit import sandbox; sandbox.prepare(print)'
 	$(SUDO) $(BIN)/pytest tests/hosts/slow --durations 15
 

@@ -135,7 +135,6 @@ TABLE = [
         banks_server_by_a_signal="kill -0 PID",
         banks_server_by_ptrace=_PTRACE,
         banks_priority="renice -n 0 -p PID",
-        banks_limits="prlimit --pid PID --nofile",
         banks_namespaces="nsenter -t PID -m true",
         supervisor_by_a_signal="kill -0 $(pgrep -o supervisord)",
         nginx_by_a_signal="kill -0 $(pgrep -o nginx)",

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from .. import conftest, machines
 from ..conftest import WARM
 from ..site import Host, Project, eventually
@@ -106,7 +108,7 @@ class Campaign:
         self.judge.calm = seen[-1]
 
     def run(self, number: int) -> None:
-        """One seed: disturb, recover, judge. AssertionError says all that is needed to do it again."""
+        """One seed: disturb, recover, judge. A failure says all that is needed to do it again."""
         seed = seeded(number)
         fault = seed.kind(random.Random(f"{number} fault"))
         found: list[str] = []
@@ -141,7 +143,9 @@ class Campaign:
         )
         words = "\n".join([*found[:40], "--", *said])
         where = "tests/hosts/slow/test_campaign.py" if number >= 20 else "tests/hosts/faults"
-        assert not found, f"{seed} ({when})\n{words}\nagain: pytest {where} -k 'seed{number}-' -s"
+        if found:
+            again = f"again: pytest {where} -k 'seed{number}-' -s"
+            pytest.fail(f"{seed} ({when})\n{words}\n{again}", pytrace=False)
 
     def _disturb(self, seed: Seed, fault: kinds.Fault, command: tuple[str, ...], said: list[str]) -> str:
         """Runs the command and has the fault strike it; when that was."""
@@ -176,8 +180,8 @@ class Campaign:
 
 
 @contextlib.contextmanager
-def standing(suffix: str, folder: Path) -> Iterator[Campaign]:
-    """A host on which each step was done once, undisturbed."""
+def standing(suffix: str, folder: Path, *, calm: bool = True) -> Iterator[Campaign]:
+    """A host with the ledger on it; with `calm` each step was done once, undisturbed, and seen by the judge."""
     with machines.standing(conftest.chosen, conftest.unique(suffix), WARM, DISK) as machine:
         host = Host(machine)
         kinds.give_a_clock(host)
@@ -186,6 +190,9 @@ def standing(suffix: str, folder: Path) -> Iterator[Campaign]:
         project.write(ledger.TOML.replace("HOST\n", host.table))
         project.deploy()
         campaign = Campaign(project, Judge(project), itertools.count(1))
+        if not calm:
+            yield campaign
+            return
         with Load(host.address, campaign.numbers) as load:
             campaign.undisturbed()
         assert load.lost == []

@@ -21,7 +21,7 @@ from pathlib import Path
 from deploykit import sandbox
 from deploykit.sandbox import store
 
-from ..site import Host, Project
+from ..site import Host, Project, eventually
 from .ledger import APP
 
 #: A clock that is wrong by as many seconds as this file says, for the agent alone: no container has a clock of its own.
@@ -92,6 +92,7 @@ def power_off(dice: random.Random) -> Fault:
         record = store.read(project.host.name)
         assert record is not None
         os.kill(record.pid, signal.SIGKILL)
+        assert eventually(lambda: not record.running(), 30)
         sandbox.start(project.host.name)
 
     return Fault(here=off, costs=True)

@@ -15,7 +15,8 @@ HOST
 [apps.ledger]
 source = "ledger"
 domains = ["ledger.example"]
-media = true
+media = "/media/"
+redis = true
 keep = 2
 # apt
 

@@ -16,12 +16,21 @@ RUNS, LOCK = "/var/lib/deploykit/runs/*.jsonl", "/var/lib/deploykit/lock"
 
 
 def agent():
-    return json.load(open(LOCK))["pid"]
+    """The number of the agent that works, or none: its number may be another process's by now."""
+    pid = json.load(open(LOCK))["pid"]
+    try:
+        ours = b"/var/lib/deploykit/agent" in open(f"/proc/{pid}/cmdline", "rb").read()
+    except OSError:
+        ours = False
+    return pid if ours else 0
 
 
 def kill(pid):
     try:
-        os.kill(int(pid), signal.SIGKILL)
+        if int(pid or 0) > 1:
+            os.kill(int(pid), signal.SIGKILL)
+        else:
+            print("it had ended")
     except ProcessLookupError:
         print("it had ended")
 
