@@ -33,8 +33,8 @@ _LOOK = 60.0  # seconds to look at a file of the app's
 _ABSENT, _NO_FILE = 3, 4
 
 #: Runs as the app's user, who may debug it: its answers are checked. "size FILE"; "dump FILE FOLDER": a consistent
-#: copy, by SQLite's own backup, to standard output (made in FOLDER first); "copy FILE": its bytes; "find FOLDER...": the
-#: SQLite files below, by how they begin, as hex digits, a line each (https://www.sqlite.org/fileformat.html).
+#: copy, by SQLite's own backup, to standard output (made in FOLDER first); "copy FILE": its bytes; "find FOLDER...":
+#: the SQLite files below, by how they begin, as hex digits, a line each (https://www.sqlite.org/fileformat.html).
 _AS_APP = r"""
 import os, sqlite3, stat, sys
 from urllib.parse import quote
