@@ -32,10 +32,9 @@ _LOOK = 60.0  # seconds to look at a file of the app's
 
 _ABSENT, _NO_FILE = 3, 4
 
-#: Runs as the app's user, who may debug it: its answers are checked. "size FILE"; "dump FILE FOLDER": a
-#: consistent copy, by SQLite's own backup, to standard output (made in FOLDER first); "copy FILE": its bytes; "find
-#: FOLDER...": the
-#: SQLite files below, by how they begin, as hex digits, a line each (https://www.sqlite.org/fileformat.html).
+#: Runs as the app's user, who may debug it: its answers are checked. "size FILE"; "dump FILE FOLDER": a consistent
+#: copy, by SQLite's own backup, to standard output (made in FOLDER first); "copy FILE": its bytes; "find FOLDER...":
+#: the SQLite files below, by how they begin, as hex digits, a line each (https://www.sqlite.org/fileformat.html).
 _AS_APP = r"""
 import os, sqlite3, stat, sys
 from urllib.parse import quote
@@ -206,10 +205,10 @@ def _size(app: str, name: str) -> int | None:
     return int(output)
 
 
-def prune(app: str, made: Path | None) -> None:
-    """Keeps the newest dumps that migrations asked for, and the one just `made`, whatever the clock said of it."""
-    dumps = sorted(path for path in layout.backups(app).glob("*-before-*") if path.suffix in (".dump", ".sqlite3"))
-    for old in [each for each in dumps if each != made][: 1 - KEEP if made else -KEEP]:
+def prune(app: str) -> None:
+    """Keeps the newest dumps that migrations asked for."""
+    made = sorted(path for path in layout.backups(app).glob("*-before-*") if path.suffix in (".dump", ".sqlite3"))
+    for old in made[:-KEEP]:
         old.unlink(missing_ok=True)
 
 

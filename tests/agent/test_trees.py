@@ -113,48 +113,48 @@ def test_a_folder_that_is_not_there_is_told(code: Path, tmp_path: Path) -> None:
         trees.publish(code, "gone", tmp_path / "public", WWW, tmp_path)
 
 
-#: Puts a link to the folder $2 in the place of each folder in $1, as soon as it may.
+#: Puts a link to the folder $2 in the place of $1 as soon as it may, and has one of the files in it.
 SWAP = """
 import os, sys
-top, outside = sys.argv[1:]
+inner, outside, first = sys.argv[1:]
 os.setresgid(65533, 65533, 65533)
 os.setresuid(65533, 65533, 65533)
 print("ready", flush=True)
-left = sorted(os.listdir(top))
-while left:
-    for name in list(left):
-        try:
-            os.rename(f"{top}/{name}", f"{top}/{name}.aside")
-            os.symlink(outside, f"{top}/{name}")
-            left.remove(name)
-        except PermissionError:
-            pass
+while os.stat(f"{inner}/{first}").st_uid == 0:
+    pass
+while True:
+    try:
+        os.rename(inner, f"{inner}.aside")
+        break
+    except PermissionError:
+        pass
+os.symlink(outside, inner)
 """
 
 
 def test_what_is_given_leads_nowhere_meanwhile(tmp_path: Path) -> None:
     """The app has a part of the tree already while root goes on with the rest."""
-    top, outside = tmp_path / "code", tmp_path / "outside"
-    outside.mkdir()
-    (outside / "file").touch()
-    for number in range(1000):
-        (top / f"{number:04}").mkdir(parents=True)
-        (top / f"{number:04}/file").touch()
+    inner, outside = tmp_path / "code/inner", tmp_path / "outside"
+    for folder in (inner, outside):
+        folder.mkdir(parents=True)
+        for number in range(5000):
+            (folder / str(number)).touch()
     for each in (tmp_path, *list(tmp_path.parents)[:3]):
         each.chmod(0o755)
-    with subprocess.Popen([sys.executable, "-c", SWAP, top, outside], stdout=subprocess.PIPE) as swap:
+    first = next(os.scandir(inner)).name
+    with subprocess.Popen([sys.executable, "-c", SWAP, inner, outside, first], stdout=subprocess.PIPE) as swap:
         try:
             assert swap.stdout is not None and swap.stdout.readline() == b"ready\n"
-            trees.give(top, APP, APP)
+            trees.give(tmp_path / "code", APP, APP)
             assert swap.wait(60) == 0
         finally:
             swap.kill()
-    assert look(outside / "file")[:2] == (0, 0)
+    assert {each.stat().st_uid for each in outside.iterdir()} == {0}
 
 
 def test_a_tree_of_any_depth_is_removed(tmp_path: Path) -> None:
     here = os.open(tmp_path, os.O_RDONLY)
-    for _ in range(2500):
+    for _ in range(1200):
         os.mkdir("d", dir_fd=here)
         there = os.open("d", os.O_RDONLY, dir_fd=here)
         os.close(here)

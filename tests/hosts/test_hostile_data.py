@@ -277,12 +277,14 @@ def test_a_dump_is_restored_as_the_docs_say_and_not_by_a_superuser(site: Project
 def test_an_app_takes_no_more_connections_than_its_own(host: Host) -> None:
     limit = int(host.psql("postgres", "SELECT rolconnlimit FROM pg_roles WHERE rolname = 'rows'"))
     assert 10 <= limit < int(host.psql("postgres", "SHOW max_connections")) - 10
-    many = f"for i in $(seq {limit + 20}); do psql -Xqd rows -c 'SELECT pg_sleep(6)' & done;"
-    host.run("sh", "-c", f"({many} wait) >/dev/null 2>&1 </dev/null & sleep 3; true", user="rows")
+    many = f"for i in $(seq {limit + 20}); do psql -Xqd rows -c 'SELECT pg_sleep(300)' & done;"
+    host.run("sh", "-c", f"({many} wait) >/dev/null 2>&1 </dev/null &", user="rows")
     taken = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'rows'"
-    assert int(host.psql("postgres", taken)) == limit
+    host.sh(f'until [ $(runuser -u postgres -- psql -XAtqc "{taken}") -ge {limit} ]; do sleep 0.1; done')
     refused = host.run("psql", "-Xqd", "rows", "-c", "SELECT 1", user="rows", check=False)
     assert "too many connections for role" in refused.stderr
+    assert int(host.psql("postgres", taken)) == limit
+    host.psql("postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'rows'")
 
 
 def test_a_restart_of_postgresql_is_planned(site: Project, host: Host) -> None:
