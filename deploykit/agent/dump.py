@@ -205,10 +205,10 @@ def _size(app: str, name: str) -> int | None:
     return int(output)
 
 
-def prune(app: str) -> None:
-    """Keeps the newest dumps that migrations asked for."""
-    made = sorted(path for path in layout.backups(app).glob("*-before-*") if path.suffix in (".dump", ".sqlite3"))
-    for old in made[:-KEEP]:
+def prune(app: str, made: Path | None) -> None:
+    """Keeps the newest dumps that migrations asked for, and the one just `made`, whatever the clock said of it."""
+    dumps = sorted(path for path in layout.backups(app).glob("*-before-*") if path.suffix in (".dump", ".sqlite3"))
+    for old in [each for each in dumps if each != made][: 1 - KEEP if made else -KEEP]:
         old.unlink(missing_ok=True)
 
 

@@ -193,10 +193,11 @@ def test_memcached_runs_as_the_app() -> None:
 
 
 def test_each_port_is_for_its_own_users() -> None:
-    found = {guard.port: guard for guard in ports.guards(Host("web1", apps=(BLOG, SHOP)))}
-    assert found[11311].servers == found[11311].clients == ("root", BLOG.user)
-    assert {"rabbitmq", "root"} <= set(found[5672].servers) and BLOG.user not in found[5672].servers
-    assert "root" in found[25672].clients and not {BLOG.user, SHOP.user} & set(found[25672].clients)
+    other = replace(SHOP, services=())
+    found = {guard.port: guard for guard in ports.guards(Host("web1", apps=(BLOG, other)))}
+    assert found[11311].servers == found[11311].clients == ("root", "my-blog")
+    assert {"root", "rabbitmq", "my-blog"} <= set(found[5672].clients) and "my" not in found[5672].clients
+    assert "my-blog" not in found[5672].servers and "my-blog" not in found[25672].clients
     assert ports.guards(Host("web1", apps=(BLOG,))) == ()
 
 

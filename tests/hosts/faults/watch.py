@@ -15,8 +15,7 @@ text, pause, script, old, at_once = json.loads(sys.argv[1])
 RUNS, LOCK = "/var/lib/deploykit/runs/*.jsonl", "/var/lib/deploykit/lock"
 
 
-def agent():
-    """The number of the agent that works, or none: its number may be another process's by now."""
+def agent():  # the number of the agent that works, or none: its number may be another process's by now
     pid = json.load(open(LOCK))["pid"]
     try:
         ours = b"/var/lib/deploykit/agent" in open(f"/proc/{pid}/cmdline", "rb").read()
