@@ -6,9 +6,13 @@ import re
 from collections.abc import Iterable, Sequence
 
 from deploykit.agent.dataclass import dataclass
+from deploykit.errors import DeploykitError
 
 #: The file at a source's top. It is no part of a release: a change of it alone makes no new one.
 FILE = ".deployignore"
+
+
+_MOST = 4  # times ** in one pattern: each may be tried with each folder of a path
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,10 @@ def _pattern(text: str) -> _Pattern | None:
         return None
     # With a slash before its end it is about the path from the top, else about any file or folder of that name.
     anchored = "/" in text
-    expression = _expression(text.removeprefix("/"))
+    text = text.removeprefix("/")
+    if text.count("**") > _MOST:
+        raise DeploykitError(f"the pattern {text[:80]!r} has ** more than {_MOST} times", "exclude or .deployignore")
+    expression = _expression(text)
     try:
         matches = re.compile(expression if anchored else f"(?:.*/)?{expression}", re.DOTALL)
     except re.error:  # "[z-a]": it matches nothing, as for git
@@ -71,21 +78,47 @@ def _pattern(text: str) -> _Pattern | None:
 
 
 def _expression(text: str) -> str:
-    found, at = "", 0
+    """As a regular expression.
+
+    Of several * in one name each but the last takes as little as it can, once and for all (an atomic group, which
+    Python writes as a lookahead and a reference to it): else `*a*a*a*b` would try all combinations.
+    """
+    found, at, stars = "", 0, 0
     while at < len(text):
-        if text.startswith("**/", at) and (at == 0 or text[at - 1] == "/"):
+        begins = at == 0 or text[at - 1] == "/"
+        if begins and text.startswith("**/", at):
             found, at = found + "(?:.*/)?", at + 3
-        elif text.startswith("**", at) and at + 2 == len(text) and (at == 0 or text[at - 1] == "/"):
+        elif begins and text.startswith("**", at) and at + 2 == len(text):
             found, at = found + ".+", at + 2
         elif text[at] == "*":
-            found, at = found + "[^/]*", at + 1
-        elif text[at] == "?":
-            found, at = found + "[^/]", at + 1
-        elif text[at] == "\\" and at + 1 < len(text):
-            found, at = found + re.escape(text[at + 1]), at + 2
-        elif text[at] == "[" and (some := re.compile(r"\[([!^]?)(\]?[^\]]*)\]").match(text, at)):
-            inner = some[2].replace("\\", "\\\\").replace("[", "\\[").replace("]", "\\]").replace("^", "\\^")
-            found, at = f"{found}(?!/)[{'^' if some[1] else ''}{inner}]", some.end()
+            at = len(text) - len(text[at:].lstrip("*"))  # in a name, ** is *
+            piece, at = _until_star(text, at)
+            if text.startswith("*", at):
+                found, stars = f"{found}(?=(?P<s{stars}>[^/]*?{piece}))(?P=s{stars})", stars + 1
+            else:
+                found += f"[^/]*{piece}"
         else:
-            found, at = found + re.escape(text[at]), at + 1
+            piece, at = _one(text, at)
+            found += piece
     return found
+
+
+def _until_star(text: str, at: int) -> tuple[str, int]:
+    """What stands in a name up to the next * or the name's end, and where that is."""
+    found = ""
+    while at < len(text) and text[at] not in "*/":
+        piece, at = _one(text, at)
+        found += piece
+    return found, at
+
+
+def _one(text: str, at: int) -> tuple[str, int]:
+    """The expression of one character of a name, and where the next one is."""
+    if text[at] == "?":
+        return "[^/]", at + 1
+    if text[at] == "\\" and at + 1 < len(text):
+        return re.escape(text[at + 1]), at + 2
+    if text[at] == "[" and (some := re.compile(r"\[([!^]?)(\]?[^\]]*)\]").match(text, at)):
+        inner = some[2].replace("\\", "\\\\").replace("[", "\\[").replace("]", "\\]").replace("^", "\\^")
+        return f"(?!/)[{'^' if some[1] else ''}{inner}]", some.end()
+    return re.escape(text[at]), at + 1

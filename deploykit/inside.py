@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import secrets
 import shlex
 from collections.abc import Sequence
 
 from deploykit import sudo, terminal
+from deploykit.channel import lines
 from deploykit.config.project import HostEntry
 from deploykit.errors import DeploykitError
 from deploykit.operations import Show, target
@@ -16,6 +18,7 @@ from deploykit.transport import Ssh
 #: The host's own way into an app (templates/app/in-app.sh.j2): APP COMMAND [ARGUMENT...].
 IN_APP = "/usr/local/lib/deploykit/in-app"
 _NOT_DEPLOYED, _OUTDATED = 97, 96
+_LONGEST = 1 << 16  # bytes of a line of what a login script prints
 
 #: SSH can ask for a signal (RFC 4254, 6.9), but OpenSSH's server does nothing for root, nor across users.
 _INTERRUPT = """
@@ -92,6 +95,9 @@ def _asked(ssh: Ssh, script: str, data: bytes = b"") -> tuple[int, str]:
     if data:
         exchange.write(data)
     exchange.close_write()
-    noise = [line.decode("utf-8", "replace") for line in exchange.lines()]
+    try:
+        noise = [line.decode("utf-8", "replace") for line in itertools.islice(lines(exchange, _LONGEST), 100)]
+    except (ConnectionError, OverflowError) as error:
+        raise DeploykitError(str(error), f"host {ssh.target.name}", "try again; does ssh work?") from None
     status, said = exchange.finish()
     return status, said.strip() or "".join(noise).strip()

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from deploykit import cache, worktree
-from deploykit.transport import Confirm, Exchange, Ssh, Target
+from deploykit.channel import Exchange
+from deploykit.transport import Confirm, Ssh, Target
 
 # The interpreter changes between threads every 5 ms unless one waits. An opening waits for the host a dozen times, and
 # must not wait for the modules that are loaded meanwhile each time that it has an answer.

@@ -22,8 +22,10 @@ from deploykit.bundle import bundle
 from deploykit.config.project import HostEntry, Project
 from deploykit.detect import Detected, Tree
 from deploykit.errors import DeploykitError
+from deploykit.model import events
+from deploykit.model.events import Event
 from deploykit.opening import Ahead, Opening
-from deploykit.remote import Event, Remote
+from deploykit.remote import Remote
 from deploykit.transport import Target
 
 
@@ -53,7 +55,12 @@ class Outcome:
     answer: Event = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
     asides: tuple[Note, ...] = ()  # what only those who want to know all want to know
+    told: bool = False  # whether the host has said what went wrong
     error: DeploykitError | None = None
+
+
+#: What the host says to some requests beside how they ended.
+_ANSWERS = {"status": "status", "secrets": "secrets", "leave": "left", "restart": "restarted"}
 
 
 def target(entry: HostEntry) -> Target:
@@ -132,7 +139,7 @@ class Session:
                         facts = self._keep_facts(event)
                         manifest = self._manifest(facts, host)
                     else:
-                        self._take(event, outcome)
+                        self._take(event, outcome, operation)
                 if facts is None:
                     outcome.notes, outcome.asides = manifest.notes, manifest.asides
                     self._remember()
@@ -153,26 +160,43 @@ class Session:
         with contextlib.closing(self._opening):
             self._connect()
             for event in self._events({"digest": "", **request}):
-                self._take(event, outcome)
+                self._take(event, outcome, request["operation"])
             self._remember()
         return outcome
 
     def _events(self, request: Event, text: str = "") -> Iterator[Event]:
         yield from self._agent.events({"who": _who(), **request}, text)
 
-    def _take(self, event: Event, outcome: Outcome) -> None:
+    def _take(self, event: Event, outcome: Outcome, operation: str) -> None:
         kind = event["event"]
         if kind == "plan":
             outcome.plan = event
         elif kind == "deployed":
-            outcome.deployed.append(event)
-        elif kind in ("status", "secrets", "left", "restarted"):
+            if event["app"] in self._project.names:
+                outcome.deployed.append(event)
+        elif kind == _ANSWERS.get(operation):
             outcome.answer = event
+        elif kind == "error":
+            outcome.told = True
+        elif kind == "facts":  # the answer to another question
+            raise self._unanswered()
         elif kind == "end":
+            self._check(event, outcome, operation)
             outcome.ok = event["ok"]
             outcome.empty = event.get("empty", False)
             outcome.changed = event.get("changed", 0)
         self._show.event(self._entry.name, event)
+
+    def _check(self, end: Event, outcome: Outcome, operation: str) -> None:
+        """A host that says that all is well has said what it was asked for, and one that failed has said why."""
+        answer = outcome.plan if operation == "plan" else outcome.answer
+        lacks = operation == "plan" or operation in _ANSWERS
+        if (end["ok"] and lacks and not answer) or not (end["ok"] or outcome.told):
+            raise self._unanswered()
+
+    def _unanswered(self) -> DeploykitError:
+        where = f"host {self._entry.name}"
+        return DeploykitError("the agent ended without an answer", where, "try again; if it happens again, report it")
 
     def _host(self) -> Host:
         from deploykit.config import complete
@@ -193,8 +217,8 @@ class Session:
 
     def _known_facts(self) -> Facts | None:
         try:
-            return Facts(**json.loads(self._facts_file.read_text()))
-        except (OSError, ValueError, TypeError):
+            return Facts(**events.facts(json.loads(self._facts_file.read_text()), "facts"))
+        except (OSError, ValueError, RecursionError):
             return None
 
     def _ask_facts(self) -> Facts:

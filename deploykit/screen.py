@@ -5,7 +5,6 @@ On a terminal: what is going on, how far, for how long. Otherwise (a pipe, CI): 
 
 from __future__ import annotations
 
-import re
 import sys
 import threading
 import time
@@ -15,22 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 from deploykit.agent.resource import Note
 from deploykit.errors import DeploykitError
+from deploykit.model.events import clean, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from deploykit.remote import Event
+    from deploykit.model.events import Event
 
 _SIGNS = {"create": ("+", "green"), "change": ("~", "yellow"), "remove": ("-", "red"), "run": ("*", "cyan")}
 #: Lines of detail after which the first line of an error may be out of sight.
 _SCREENFUL = 15
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # \x9b steers some terminals, too
-
-
-def clean(text: object) -> str:
-    """Text from a host without what would steer the terminal."""
-    return _CONTROL.sub("", str(text))
+#: Kinds of events that are an answer for others to show, or say nothing to a person.
+_SILENT = frozenset({"facts", "left", "secrets", "status", "tree"})
 
 
 class Screen:
@@ -56,7 +52,7 @@ class Screen:
         if self._quiet:
             return
         prefix = f"{host}: " if host and self._several else ""
-        text = clean(text)
+        text = one_line(text)
         with self._lock:
             if not self._terminal or not (style or self._progress):
                 print(prefix + text, flush=True)
@@ -78,11 +74,11 @@ class Screen:
                 from rich.text import Text
 
                 console = Console(stderr=True)
-                console.print(Text(clean(first), style="bold red"), soft_wrap=True)
+                console.print(Text(one_line(first), style="bold red"), soft_wrap=True)
                 for line in rest:
-                    console.print(Text(clean(line)), soft_wrap=True)
+                    console.print(Text(one_line(line)), soft_wrap=True)
             else:
-                print("\n".join(clean(line) for line in (first, *rest)), file=sys.stderr, flush=True)
+                print("\n".join(map(one_line, (first, *rest))), file=sys.stderr, flush=True)
 
     def _rich(self) -> Console:
         if self._progress is not None:
@@ -124,9 +120,8 @@ class Screen:
     def event(self, host: str, event: Event) -> None:
         """One event of one host."""
         with self._lock:
-            handler = getattr(self, f"_on_{event['event']}", None)
-            if handler is not None:
-                handler(host, event)
+            if event["event"] not in _SILENT:
+                getattr(self, f"_on_{event['event']}")(host, event)
 
     def stop(self) -> None:
         """Ends the moving part of the display."""
@@ -158,10 +153,10 @@ class Screen:
             )
             self._progress.start()
         if row not in self._rows:
-            self._rows[row] = self._progress.add_task(clean(text), total=total, row=clean(row), count="")
+            self._rows[row] = self._progress.add_task(one_line(text), total=total, row=one_line(row), count="")
         known = next(each for each in self._progress.tasks if each.id == self._rows[row])
         count = f"{known.completed + advance:.0f}/{known.total:.0f}" if known.total else ""
-        self._progress.update(known.id, description=clean(text), advance=advance, count=count)
+        self._progress.update(known.id, description=one_line(text), advance=advance, count=count)
 
     def _end_row(self, row: str) -> None:
         if self._progress is not None and row in self._rows:
@@ -170,14 +165,12 @@ class Screen:
     def _on_ended(self, host: str, event: Event) -> None:
         at = moment(event["at"]) if event["at"] else "earlier"
         how = {True: "ended well", False: "failed", None: "was cut short; this run finishes it"}[event["ok"]]
-        self.line(f"the run of {clean(event['who'])} ({at}), whose connection was lost, {how}", "yellow", host)
+        self.line(f"the run of {event['who']} ({at}), whose connection was lost, {how}", "yellow", host)
         for what in event["errors"]:
-            self.line(f"  {clean(what)}", "", host)
+            self.line(f"  {what}", "", host)
 
     def _on_attached(self, host: str, event: Event) -> None:
-        self.line(
-            f"{clean(event['who'])} deploys the same since {event['age']:.0f} s: this is its progress", "cyan", host
-        )
+        self.line(f"{event['who']} deploys the same since {event['age']:.0f} s: this is its progress", "cyan", host)
 
     def _on_plan(self, host: str, event: Event) -> None:
         self._plans[host] = event
@@ -216,16 +209,17 @@ class Screen:
         sign, style = _SIGNS.get(event["verb"], ("+", "green"))
         self._move(host, text, total=total or None, advance=len(keys))
         if self._verbose or not self._terminal or len(keys) > 1:
-            self.line(f"{sign} {clean(text)}", style, host)
+            self.line(f"{sign} {text}", style, host)
 
     def _on_action(self, host: str, event: Event) -> None:
         self._move(host, event["name"])
-        self.line(f"* {clean(event['name'])}", "cyan", host)
+        self.line(f"* {event['name']}", "cyan", host)
 
     def _on_progress(self, host: str, event: Event) -> None:
-        if self._verbose:
-            self.line(f"  {clean(event['line'])}", "dim", host)
-        self._move(host, event["line"])
+        for text in clean(event["line"]).splitlines():
+            if self._verbose:
+                self.line(f"  {text}", "dim", host)
+            self._move(host, text)
 
     def _on_stage(self, host: str, event: Event) -> None:
         self._end_row(host)
@@ -234,11 +228,11 @@ class Screen:
             self.line(f"{event['app']}: {event['name']}", "", host)
 
     def _on_output(self, host: str, event: Event) -> None:
-        text = clean(event["line"])
-        if self._verbose or text.startswith("dumped to "):
-            self.line(f"  {event['app']} | {text}", "dim", host)
-        elif self._terminal and text.strip():
-            self._move(event["app"], text.strip()[:160])
+        for text in clean(event["line"]).splitlines() or [""]:
+            if self._verbose or text.startswith("dumped to "):
+                self.line(f"  {event['app']} | {text}", "dim", host)
+            elif self._terminal and text.strip():
+                self._move(event["app"], text.strip()[:160])
 
     def _on_deployed(self, host: str, event: Event) -> None:
         self._end_row(event["app"])
@@ -252,18 +246,18 @@ class Screen:
 
     def _on_log(self, host: str, event: Event) -> None:
         """A line of a log; as it is where no terminal could be steered by it."""
-        place = f"{event['from']} | " if event["from"] else ""
+        place = f"{one_line(event['from'])} | " if event["from"] else ""
         prefix = f"{host}: " if self._several else ""
-        print(f"{prefix}{place}{clean(event['line']) if self._terminal else event['line']}", flush=True)
+        print(f"{prefix}{place}{one_line(event['line']) if self._terminal else event['line']}", flush=True)
 
     def _on_error(self, host: str, event: Event) -> None:
         for row in (host, event.get("app", "")):
             self._end_row(row)
-        rest = [f"  {line}" for line in event["detail"].splitlines()]
+        rest = [f"  {line}" for line in clean(event["detail"]).splitlines()]
         first = f"error: host {host}: {event['what']}"
         if len(rest) > _SCREENFUL:
             rest += [first]  # else what happened has scrolled away
-        rest += [f"  -> {event['todo']}"] if event["todo"] else []
+        rest += [f"  -> {line}" for line in clean(event["todo"]).splitlines()]
         if self._progress is not None:
             self._progress.console.print()
         self._complain(first, rest)
@@ -289,11 +283,11 @@ class Screen:
         for change in changes:
             self._change(host, change)
         if plan.get("kept"):
-            kept = ", ".join(clean(key) for key in plan["kept"])
+            kept = ", ".join(plan["kept"])
             self.line(f"stays of apps that left, for a plan removes no data: {kept}", "dim", host)
         consequences = list(dict.fromkeys(name for change in changes for name in change["actions"]))
         if consequences:
-            self.line("then: " + ", ".join(clean(name) for name in consequences), "cyan", host)
+            self.line("then: " + ", ".join(consequences), "cyan", host)
         if changes:
             them = "makes it" if len(changes) == 1 else "makes them"
             self.line(f"{number(len(changes), 'change')}; `fab deploy` {them}", "bold", host)
@@ -303,25 +297,26 @@ class Screen:
         later = "  (known once what it needs is installed)" if change["verb"] == "later" else ""
         if change["verb"] == "later":
             sign, style = _SIGNS["create"]
-        self.line(f"{sign} {clean(change['key'])}{later}", style, host)
+        self.line(f"{sign} {change['key']}{later}", style, host)
         for each in change["differences"]:
             if "diff" in each:
                 if change["verb"] == "create" and not self._verbose:
                     continue
-                self.line(f"    {clean(each['name'])}:", "", host)
-                for line in each["diff"].splitlines():
+                self.line(f"    {each['name']}:", "", host)
+                for line in clean(each["diff"]).splitlines():
                     colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "dim")
-                    self.line(f"      {clean(line)}", colour, host)
+                    self.line(f"      {line}", colour, host)
             elif change["verb"] != "create" or change["key"].startswith("app "):
-                old = "nothing" if each["old"] in (None, "") else clean(each["old"])
-                new = "nothing" if each["new"] in (None, "") else clean(each["new"])
-                self.line(f"    {clean(each['name'])}: {old} -> {new}", "", host)
+                old = "nothing" if each["old"] in (None, "") else each["old"]
+                new = "nothing" if each["new"] in (None, "") else each["new"]
+                self.line(f"    {each['name']}: {old} -> {new}", "", host)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table; plain columns where there is no terminal."""
         self.stop()
         if self._quiet:
             return
+        rows = [[one_line(cell) for cell in row] for row in rows]
         if self._terminal:
             from rich import box
             from rich.table import Table
@@ -331,12 +326,12 @@ class Screen:
             for name in columns:
                 table.add_column(name)
             for row in rows:
-                table.add_row(*(Text(clean(cell)) for cell in row))
+                table.add_row(*map(Text, row))
             self._rich().print(table)
             return
         if title:
             print(title)
-        lines = [list(columns), *([clean(cell) for cell in row] for row in rows)]
+        lines = [list(columns), *map(list, rows)]
         widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
         for line in lines:
             print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -8,9 +8,9 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import stat
 import subprocess
-import tarfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +28,7 @@ LEFT_OUT = (
     ".git", ".hg", ".svn", ".venv", "venv", "env", "node_modules", "__pycache__", "*.pyc", ".DS_Store", ".env",
     ".mypy_cache", ".pytest_cache", ".ruff_cache", ".tox", "*.sqlite3", "*.sqlite3-*", ".deploykit", "deploykit.toml",
 )  # fmt: skip
+_LARGEST_LIST = 1 << 20  # bytes of a .deployignore
 #: A file that was changed so short a time ago may change again without its times showing it. Nanoseconds.
 _UNSETTLED = 2 * 10**9
 
@@ -100,7 +101,7 @@ def read(
 
 
 def _walk(folder: Path, left_out: Sequence[str]) -> Iterator[str]:
-    for top, folders, files in os.walk(folder):
+    for top, folders, files in os.walk(folder, onerror=_unreadable):
         folders[:] = sorted(each for each in folders if not _matches(each, left_out))
         inside = os.path.relpath(top, folder)
         # A link to a folder is listed among the folders, but it is a thing of its own.
@@ -108,6 +109,14 @@ def _walk(folder: Path, left_out: Sequence[str]) -> Iterator[str]:
         for name in (*files, *links):
             if not _matches(name, left_out):
                 yield name if inside == "." else f"{inside}/{name}"
+
+
+def _unreadable(error: OSError) -> None:
+    raise DeploykitError(
+        f"{error.filename} cannot be read: {error.strerror}",
+        "the source",
+        "make it readable, or leave it out with `exclude`",
+    ) from None
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
@@ -128,8 +137,13 @@ def _tree(folder: Path, paths: Sequence[str], exclude: Sequence[str], label: str
             status = os.lstat(place)
         except FileNotFoundError:
             continue  # tracked by git, deleted in the work tree
+        except OSError as error:
+            _unreadable(error)
         if stat.S_ISLNK(status.st_mode) or stat.S_ISREG(status.st_mode):
-            entries[path] = known.entry(path, place, status)
+            try:
+                entries[path] = known.entry(path, place, status)
+            except OSError as error:
+                _unreadable(error)
     known.keep()
     _no_submodules(top or folder, folder, entries, left_out)
     lines = "".join(f"{path}\0{each.mode & 0o170111:o}\0{each.sha}\n" for path, each in entries.items())
@@ -138,10 +152,22 @@ def _tree(folder: Path, paths: Sequence[str], exclude: Sequence[str], label: str
 
 
 def _deployignore(folder: Path) -> Sequence[str]:
+    place = folder / ignore.FILE
     try:
-        return ignore.lines((folder / ignore.FILE).read_text(encoding="utf-8", errors="replace"))
+        handle = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe would be waited for
     except FileNotFoundError:
         return ()
+    except OSError as error:
+        _unreadable(error)
+        return ()
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_LIST:
+            what = "is too large" if stat.S_ISREG(status.st_mode) else "is not a regular file"
+            raise DeploykitError(f"{ignore.FILE} {what}", str(place), "write one pattern a line into it, or remove it")
+        return ignore.lines(os.read(handle, _LARGEST_LIST).decode("utf-8", "replace"))
+    finally:
+        os.close(handle)
 
 
 def _no_submodules(top: Path, folder: Path, entries: Mapping[str, Entry], left_out: ignore.Ignore) -> None:
@@ -229,16 +255,29 @@ def _checkout(url: str, ref: str, app: str) -> tuple[Path, str]:
     folder = base / commit
     if not folder.is_dir():
         fresh = base / f"{commit}.{os.getpid()}"
-        with subprocess.Popen(
-            ["git", "-C", str(mirror), "archive", "--format=tar", commit], stdout=subprocess.PIPE
-        ) as archive:
-            assert archive.stdout is not None
-            with tarfile.open(fileobj=archive.stdout, mode="r|") as tar:
-                if hasattr(tarfile, "tar_filter"):  # Python 3.10.12, 3.11.4 and later
-                    tar.extraction_filter = tarfile.tar_filter
-                tar.extractall(fresh)
+        _lay(mirror, commit, fresh, where)
         fresh.rename(folder)
     return folder, commit
+
+
+def _lay(mirror: Path, commit: str, fresh: Path, where: str) -> None:
+    """Every file of a commit. Not by `git archive`: it leaves out what .gitattributes says (export-ignore)."""
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    index = fresh.with_name(f"{fresh.name}.index")
+    environment = {**os.environ, "GIT_INDEX_FILE": str(index)}
+    git = ["git", *worktree.SAFE, f"--git-dir={mirror}", f"--work-tree={fresh}", "-c", "core.bare=false"]
+    try:
+        for words in (["read-tree", commit], ["checkout-index", "--all", "--force"]):
+            done = subprocess.run([*git, *words], capture_output=True, check=False, env=environment, cwd=fresh)
+            if done.returncode != 0:
+                said = done.stderr.decode("utf-8", "replace").strip()
+                raise DeploykitError(f"git cannot lay out commit {commit[:7]}", where, said)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    finally:
+        index.unlink(missing_ok=True)
 
 
 def _is_commit(ref: str) -> bool:
@@ -253,7 +292,7 @@ def _resolve(mirror: Path, ref: str) -> str | None:
 def _fetch(arguments: Sequence[str], url: str, where: str) -> None:
     environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, check=False, env=environment)
+        done = subprocess.run(["git", *worktree.SAFE, *arguments], capture_output=True, check=False, env=environment)
     except FileNotFoundError:
         raise DeploykitError("git is not installed here", where, "install git, or use a folder as `source`") from None
     if done.returncode != 0:

@@ -11,8 +11,8 @@ from deploykit.screen import Screen, moment, number, span
 if TYPE_CHECKING:
     from deploykit.config import Project
     from deploykit.config.project import AppEntry
+    from deploykit.model.events import Event
     from deploykit.operations import Outcome
-    from deploykit.remote import Event
 
 
 def receipt(show: Screen, project: Project, outcomes: Sequence[Outcome]) -> None:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from deploykit.agent.dataclass import dataclass
+from deploykit.channel import ASK, SILENCE, Channel, Exchange
 from deploykit.errors import DeploykitError
 
 if TYPE_CHECKING:
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from fabric import Connection
 
 CONNECT_TIMEOUT = 15  # seconds
+START_TIMEOUT = 60  # seconds until a command has begun
+_LOST_CONNECTION = 0x80  # TCP_RXT_CONNDROPTIME of macOS: <netinet/tcp.h>
 
 
 @dataclass(frozen=True)
@@ -38,22 +43,6 @@ class Target:
     identity: Path | None = None
     host_key: str = ""
     ssh_config: str = ""
-
-
-class Exchange(Protocol):
-    """One command that runs on the host."""
-
-    def write(self, data: bytes) -> None:
-        """To its standard input."""
-
-    def close_write(self) -> None:
-        """No more input."""
-
-    def lines(self) -> Iterator[bytes]:
-        """Its standard output, line by line, as it comes."""
-
-    def finish(self) -> tuple[int, str]:
-        """(exit status, standard error); -1 when the connection was lost before it ended."""
 
 
 class Transport(Protocol):
@@ -91,11 +80,26 @@ class Ssh:
 
     def exec(self, command: str) -> Exchange:
         """Starts a command in a channel of its own."""
-        with _in_words(self.target, self._connection):
+        with _in_words(self.target, self._connection), self._soon():
             channel = self._connection.create_session()
             channel.exec_command(command)
         self.execs += 1
-        return _Channel(channel)
+        return Channel(channel)
+
+    @contextlib.contextmanager
+    def _soon(self) -> Iterator[None]:
+        """Hangs up when what is done in this context does not end: paramiko itself waits for an hour, or for ever."""
+        late = threading.Timer(START_TIMEOUT, self._connection.transport.close)
+        late.daemon = True
+        late.start()
+        try:
+            yield
+        except Exception:
+            if late.finished.is_set():
+                raise TimeoutError from None
+            raise
+        finally:
+            late.cancel()
 
     def join(self, command: str, *, pty: bool, first: bytes = b"", interrupt: Callable[[], None] = lambda: None) -> int:
         """Runs a command with our own standard streams, on a terminal there with `pty`; its exit status.
@@ -105,7 +109,7 @@ class Ssh:
         """
         from deploykit import terminal
 
-        with _in_words(self.target, self._connection):
+        with _in_words(self.target, self._connection), self._soon():
             channel = self._connection.create_session()
             if pty:
                 channel.get_pty(os.environ.get("TERM") or "dumb", *terminal.size())
@@ -117,32 +121,6 @@ class Ssh:
         return status
 
 
-class _Channel:
-    def __init__(self, channel: paramiko.Channel) -> None:
-        self._channel = channel
-        self._output = channel.makefile("rb", 65536)
-
-    def write(self, data: bytes) -> None:
-        try:
-            self._channel.sendall(data)
-        except OSError:
-            raise ConnectionError("the connection was lost") from None
-
-    def close_write(self) -> None:
-        with contextlib.suppress(OSError):
-            self._channel.shutdown_write()
-
-    def lines(self) -> Iterator[bytes]:
-        while line := self._output.readline():
-            yield line
-
-    def finish(self) -> tuple[int, str]:
-        error = self._channel.makefile_stderr("rb").read()
-        status = self._channel.recv_exit_status()
-        self._channel.close()
-        return status, error.decode("utf-8", "replace")
-
-
 def _connection(target: Target, confirm: Confirm) -> Connection:
     import logging
 
@@ -151,7 +129,6 @@ def _connection(target: Target, confirm: Confirm) -> Connection:
     # Without a handler, Python shows what paramiko logs, tracebacks and all; our errors say it in words.
     logging.getLogger("paramiko").addHandler(logging.NullHandler())
     keywords: dict[str, Any] = {"compress": False, "banner_timeout": CONNECT_TIMEOUT, "auth_timeout": 60}
-    keywords["transport_factory"] = _prompt
     if target.identity:
         keywords |= {"key_filename": str(target.identity), "look_for_keys": False, "allow_agent": False}
     said = None
@@ -170,18 +147,30 @@ def _connection(target: Target, confirm: Confirm) -> Connection:
     )
     step: Connection | str | None = connection
     while step is not None and not isinstance(step, str):  # every jump on the way, too
+        step.connect_kwargs["transport_factory"] = _prompt
         _know_hosts(step, target, confirm)
         step = step.gateway
     return connection
 
 
 def _prompt(sock: Any, **options: Any) -> paramiko.Transport:
-    """A transport that sends at once: Nagle's algorithm would hold up the login, and each command, by 40 ms."""
+    """A transport that sends at once: Nagle's algorithm would hold up the login, and each command, by 40 ms.
+
+    It says something from time to time, and what is not received ends the connection: TCP alone would try for a
+    quarter of an hour, and when nothing is sent, never find out.
+    """
     import paramiko
 
     if isinstance(sock, socket.socket):  # a jump is a channel of its own connection
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return paramiko.Transport(sock, **options)
+        with contextlib.suppress(OSError):
+            if hasattr(socket, "TCP_USER_TIMEOUT"):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE * 1000)
+            elif sys.platform == "darwin":
+                sock.setsockopt(socket.IPPROTO_TCP, _LOST_CONNECTION, SILENCE)
+    transport = paramiko.Transport(sock, **options)
+    transport.set_keepalive(ASK)
+    return transport
 
 
 def _know_hosts(connection: Connection, target: Target, confirm: Confirm) -> None:

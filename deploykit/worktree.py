@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from deploykit.agent.dataclass import dataclass
+
+#: What a repository's own configuration may not have git run: a source may be from anybody.
+SAFE = (
+    *("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "protocol.ext.allow=never"),
+    *("-c", "core.pager=cat", "-c", "core.untrackedCache=false"),
+)
+#: A filter of a repository's own is a program that git runs to compare a file.
+_FILTER = re.compile(r"filter\.(.+)\.(?:clean|smudge|process|required)", re.DOTALL)
 
 #: What git is being asked: where and what, and the process that will answer.
 _begun: dict[tuple[Path, tuple[str, ...]], subprocess.Popen[bytes] | None] = {}
@@ -115,7 +125,7 @@ def _start(arguments: Sequence[str], folder: Path) -> subprocess.Popen[bytes] | 
     environment = {**os.environ, "GIT_LITERAL_PATHSPECS": "1"}
     try:
         return subprocess.Popen(
-            ["git", "-C", str(folder), *arguments],
+            ["git", *SAFE, *_unfiltered(folder), "-C", str(folder), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -123,3 +133,33 @@ def _start(arguments: Sequence[str], folder: Path) -> subprocess.Popen[bytes] | 
         )
     except OSError:  # it is not installed
         return None
+
+
+@functools.cache
+def _unfiltered(folder: Path) -> tuple[str, ...]:
+    """Options that switch off the filters which the configuration of the repository around `folder` defines.
+
+    Those of the user's own configuration (git-lfs) stay. To ask git costs some milliseconds: only where the file has
+    what could define one.
+    """
+    top = _top(folder)
+    if top is None:
+        return ()
+    try:
+        text = (top / ".git/config").read_text(encoding="utf-8", errors="replace").lower()
+    except OSError:
+        text = "include"  # it is elsewhere, as a linked work tree's is
+    if not any(word in text for word in ("filter", "include", "worktreeconfig")):
+        return ()
+    words = ["config", "--includes", "--show-scope", "-z", "--name-only", "--get-regexp", r"^filter\."]
+    try:
+        done = subprocess.run(["git", *SAFE, "-C", str(folder), *words], capture_output=True, check=False)
+    except OSError:
+        return ()
+    fields = os.fsdecode(done.stdout).split("\0")
+    found: list[str] = []
+    for scope, name in zip(fields[::2], fields[1::2], strict=False):
+        if scope in ("local", "worktree") and (match := _FILTER.fullmatch(name)):
+            off = ("clean=", "smudge=", "process=", "required=false")
+            found += [word for each in off for word in ("-c", f"filter.{match[1]}.{each}")]
+    return tuple(found)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 #: The recipes of every host, in the order in which they are made.
 ORDER: tuple[str, ...] = (
-    *("base", "ssh", "python", "postgres", "redis", "memcached", "rabbitmq"),
+    *("base", "ssh", "python", "postgres", "redis", "memcached", "rabbitmq", "ports"),
     *("supervisor", "nginx", "schedule", "app"),
 )
 

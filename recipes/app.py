@@ -16,7 +16,7 @@ from deploykit.agent.resources import Directory, File
 from deploykit.agent.values import App, Check, Facts, Host, Value
 from deploykit.model import layout
 from deploykit.recipes import build, files, programs, services
-from deploykit.recipes.programs import IN_APP, WITH_ENV
+from deploykit.recipes.programs import DAPHNE, IN_APP, WITH_ENV
 from deploykit.recipes.python import UV, UV_ENVIRONMENT
 from deploykit.recipes.replacing import replaced
 from deploykit.recipes.sizing import sizes
@@ -30,6 +30,9 @@ def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
     yield File(WITH_ENV, render("app/with-env.sh.j2"), mode=0o755)
     yield File(IN_APP, render("app/in-app.sh.j2"), mode=0o755)
     yield File(str(layout.launcher()), render("app/launch"), mode=0o755)
+    webs = [web for app in host.apps for web in (app.web, *(each.web for each in app.processes)) if web]
+    if any(web.server == "daphne" for web in webs):
+        yield File(DAPHNE, render("app/run-daphne"))
     yield Directory("/var/log/deploykit", group="adm", mode=0o750)  # an app's words are not for the other apps
     workers = sizes(facts, host.apps).workers
     for app in host.apps:

@@ -46,7 +46,7 @@ class Connections(Resource):
         except FileNotFoundError:
             return None
         if not _EVENTS.search(text):
-            return self.wanted()  # somebody's own, in a file of its own
+            return self.wanted()  # the owner has it in another file
         files = max(_number(_FILES, text), *map(_number_in, glob.glob(_FURTHER)), 0)
         found = {"worker_connections": _number(_CONNECTIONS, text), "worker_rlimit_nofile": files}
         return {name: min(number, int(str(self.wanted()[name]))) for name, number in found.items()}

@@ -117,9 +117,8 @@ class Hiding:
         parts = [part for part in parts if part != ""]
         if all(isinstance(part, str) for part in parts):
             return "".join(map(str, parts))
-        if any(isinstance(part, HostSecret | Quoted) for part in parts):
-            return Joined(tuple(parts))
-        return Secret("".join(part.reveal() if isinstance(part, Secret) else str(part) for part in parts))
+        # Not one secret of it all: the host would take each of its lines out of what it tells.
+        return parts[0] if len(parts) == 1 and isinstance(parts[0], Secret) else Joined(tuple(parts))
 
 
 def _known(part: str | Secret | HostSecret | Quoted) -> list[str | Secret | HostSecret | Quoted]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from deploykit.agent.resource import Action, Note, Render, Resource
+from deploykit.agent.resource import Action, Render, Resource
 from deploykit.agent.resources import REREAD, File, Package, Service, SharedService
 from deploykit.agent.values import App, Facts, Host
 from deploykit.agent.values import Service as Store
@@ -47,17 +47,6 @@ def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
         )
         yield File(f"/etc/systemd/system/{service}", text, actions=(REREAD, restart), app=app.name)
         yield Service(service, app=app.name)
-
-
-def notes(host: Host, facts: Facts) -> Iterator[Note]:
-    """What a port means: Memcached knows no password that Django's backends could give."""
-    for app, store in _every(host):
-        if store.port and len(host.apps) > 1:
-            yield Note(
-                f"{store.name} of {app.name} is Memcached on port {store.port}, where every app of this host can "
-                "read and change it; without `port` it is a socket that only its app can open",
-                warning=True,
-            )
 
 
 def _every(host: Host) -> list[tuple[App, Store]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from deploykit.agent.resource import Action, Render, Resource
-from deploykit.agent.resources import Absent, Directory, File, Link, Package, SharedService
+from deploykit.agent.resources import REREAD, Absent, Directory, File, Link, Package, SharedService
 from deploykit.agent.values import App, Facts, Host
 from deploykit.model import layout
 from deploykit.recipes import locations, neighbours
@@ -28,6 +28,8 @@ RELOAD = Action(
 #: What nginx serves of deploykit's own: the page for a while without an answer, and ACME challenges
 #: (`certbot certonly --webroot -w /var/lib/deploykit/www`).
 WWW = "/var/lib/deploykit/www"
+
+_DROP_IN = "/etc/systemd/system/nginx.service.d"
 
 #: From this version on HTTP/2 is switched on by a directive of its own: https://nginx.org/en/docs/http/ngx_http_v2_module.html
 _HTTP2 = (1, 25, 1)
@@ -76,6 +78,8 @@ def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
         yield from _site(app.name, render(names, app=app, **_words(app), **common), app.name)
         if not app.site.users:
             yield NoPasswords(passwords)
+    yield Directory(_DROP_IN)
+    yield File(f"{_DROP_IN}/deploykit.conf", render("nginx/parts/service.j2"), actions=(REREAD,))
     yield SharedService("nginx.service")
 
 

@@ -127,6 +127,12 @@ class Database(Resource):
     def erase(self) -> str:
         if self.observe() is None:
             return ""
+        # What a killed client has begun goes on, with its locks: the dump would wait for those.
+        ask(
+            self.major,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :'name';",
+            {"name": self.name},
+        )
         copy = dump.take(self.app, "postgres", self.name, "deleted")
         ask(self.major, 'DROP DATABASE IF EXISTS :"name" WITH (FORCE);', {"name": self.name})
         return str(copy)

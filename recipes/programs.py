@@ -16,6 +16,7 @@ from deploykit.recipes.replacing import replaced
 
 WITH_ENV = "/usr/local/lib/deploykit/with-env"
 IN_APP = "/usr/local/lib/deploykit/in-app"
+DAPHNE = "/usr/local/lib/deploykit/run-daphne"
 
 #: What the shell must stay for: a command that has none of it becomes the process itself, and gets its signals.
 _COMPOUND = re.compile(r"[;&|<>()\n`]|^\s*(?:if|for|while|until|case|cd|export|set|exec|trap|\.)\b|^\s*\w+=")
@@ -100,7 +101,7 @@ def server(web: Web, name: str) -> str:
             f"--timeout-graceful-shutdown {web.timeout}"
         )
     elif web.server == "daphne":
-        command = "daphne -e systemd:domain=UNIX:index=0 --proxy-headers"  # its own --fd takes it for one of TCP
+        command = f"python {DAPHNE} -e systemd:domain=UNIX:index=0 --proxy-headers"  # its --fd is for TCP alone
     else:
         command = f"gunicorn --config /etc/deploykit/{name}.gunicorn.py"
     return f"exec {command} {further} {web.application}".replace("  ", " ")

@@ -32,7 +32,7 @@ _NODE = "rabbit@localhost"
 _CONTROL = "/usr/sbin/rabbitmqctl"
 _SERVICE = "rabbitmq-server.service"
 #: Clients; other nodes and rabbitmqctl; epmd, which tells those where a node is.
-_PORTS = (PORT, 25672, 4369)
+PORTS = (PORT, 25672, 4369)
 _STARTED = "/run/deploykit-rabbitmq"  # the settings as they were when the server started
 _DEFINITIONS = "/run/deploykit-rabbitmq.json"  # for a moment
 _PATIENCE = 60  # seconds for one rabbitmqctl, which takes one or two
@@ -123,7 +123,7 @@ def _open() -> list[int]:
             continue
         for line in lines:
             address, _, port = line[1].partition(":")
-            if line[3] == "0A" and int(port, 16) in _PORTS and address not in _LOOPBACK:
+            if line[3] == "0A" and int(port, 16) in PORTS and address not in _LOOPBACK:
                 found.add(int(port, 16))
     return sorted(found)
 

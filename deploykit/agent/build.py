@@ -136,7 +136,7 @@ class Steps:
         place = dump.take(app, kind, name, f"before-{self._deployment.release}")
         if place is not None:
             self._tell(f"dumped to {place}")
-        dump.prune(app)
+        dump.prune(app, place)
 
     # -- the first deploy ------------------------------------------------------------------------------------------
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from deploykit.agent import visits
 from deploykit.agent.deployment import Deployment
@@ -17,6 +18,7 @@ from deploykit.agent.resource import Failed
 from deploykit.agent.values import Check
 from deploykit.model import layout
 
+_ASCII = "".join(map(chr, range(0x21, 0x7F)))
 _PATIENCE = 5.0  # seconds in which a 503, "not ready yet", may turn into something better
 
 
@@ -98,7 +100,7 @@ def _json(check: Check, body: str) -> str:
         return ""
     try:
         document = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return "is no JSON"
     for keys, wanted in check.json:
         found: Any = document
@@ -117,7 +119,11 @@ def _json(check: Check, body: str) -> str:
 def _assets(
     deployment: Deployment, number: int, check: Check, place: str, front: visits.Front, body: str, todo: str
 ) -> None:
+    deadline = time.monotonic() + deployment.command_timeout
     for path in linked(body, f"{check.scheme}://{check.host}{check.path}"):
+        if time.monotonic() > deadline:
+            what = f"what {check.path} links did not answer within {deployment.command_timeout:g} s (command_timeout)"
+            raise _failed(deployment, number, what, "", todo)
         try:
             status = _get(check, place, front, path).status
         except (OSError, visits.HTTPException) as error:
@@ -131,9 +137,14 @@ def _assets(
 def linked(body: str, url: str) -> list[str]:
     """The stylesheets and scripts of this site that a page links, as paths, in order."""
     here = urlsplit(url)
-    found = (urlsplit(urljoin(url, each)) for each in _Links.of(body))
-    mine = (each for each in found if each.netloc == here.netloc and each.scheme == here.scheme)
-    return list(dict.fromkeys(each.path + (f"?{each.query}" if each.query else "") for each in mine))
+    found: dict[str, None] = {}
+    for link in _Links.of(body):
+        with contextlib.suppress(ValueError):  # "//[": no URL, and no browser asks for it
+            each = urlsplit(urljoin(url, link))
+            if each.netloc == here.netloc and each.scheme == here.scheme:
+                path = each.path + (f"?{each.query}" if each.query else "")
+                found[quote(path, safe=_ASCII)] = None  # as browsers do with what is not ASCII
+    return list(found)
 
 
 class _Links(HTMLParser):

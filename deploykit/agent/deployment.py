@@ -5,7 +5,6 @@ A deploy of code is a transaction and not a resource; but it is planned like one
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -30,8 +29,6 @@ SLOTS = ("a", "b")
 NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
 _NOTHING: Mapping[str, Any] = {"live": "", "slots": {}}  # of an app that was never deployed
-
-_TELLING = 6  # characters from which on a secret is masked: a shorter one is in many a word by chance
 
 #: The steps whose commands may write into the release; after them it is sealed.
 BUILDING = ("after_checkout", "after_install", "before_collectstatic", "after_collectstatic")
@@ -184,17 +181,11 @@ class Deployment(Resource):
         """The app's variables in the clear, for the commands of a release."""
         return self._env_file(slot).values(make=make)
 
-    def secrets(self, slot: str) -> list[str]:
-        """The values of those variables that must not be shown."""
-        file = self._env_file(slot)
-        values = file.values(make=False)
-        return [values[name] for name, value in file.variables if not isinstance(value, str)]
-
     def mask(self, slot: str) -> Callable[[str], str]:
-        """What takes the secrets of its environment out of a program's words: it may print all of that."""
-        lines = {line for value in self.secrets(slot) for line in (value, *value.splitlines()) if len(line) >= _TELLING}
-        secrets = sorted(lines, key=len, reverse=True)
-        return lambda text: functools.reduce(lambda said, secret: said.replace(secret, "(secret)"), secrets, text)
+        """What takes the secrets out of a program's words, before others look at them."""
+        from deploykit.agent import masking
+
+        return masking.text
 
     def _env_file(self, slot: str) -> EnvFile:
         for resource in self.files(slot):

@@ -13,7 +13,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploykit.agent.process import run, tail
+from deploykit.agent import trees
+from deploykit.agent.process import TimedOut, run, tail
 from deploykit.agent.resource import Failed
 from deploykit.model import layout
 
@@ -27,16 +28,15 @@ KEEP = 5  # dumps made before migrations; older ones of these are dropped, other
 
 _PATIENCE = 3600.0  # seconds for one dump: an app that holds a lock on its table must not hold up the host for ever
 _LOCKED = 60_000  # milliseconds that pg_dump waits for the lock of one table
-_LOOK = 60.0  # seconds to look at a file or a folder of the app's
-_MOST = 1000  # SQLite files of one app
+_LOOK = 60.0  # seconds to look at a file of the app's
 
-_ABSENT, _NO_FILE, _DAMAGED = 3, 4, 5
+_ABSENT, _NO_FILE = 3, 4
 
-#: Runs as the app's user: "size FILE", "dump FILE FOLDER" (a consistent copy, by SQLite's own backup, to standard
-#: output; made in FOLDER first), "copy FILE" (its bytes), "find FOLDER..." (SQLite files below, by how they begin, as
-#: hex digits, a line each: https://www.sqlite.org/fileformat.html).
+#: Runs as the app's user, who may debug it: its answers are checked. "size FILE"; "dump FILE FOLDER": a consistent
+#: copy, by SQLite's own backup, to standard output (made in FOLDER first); "copy FILE": its bytes; "find FOLDER...":
+#: the SQLite files below, by how they begin, as hex digits, a line each (https://www.sqlite.org/fileformat.html).
 _AS_APP = r"""
-import os, shutil, sqlite3, stat, sys
+import os, sqlite3, stat, sys
 from urllib.parse import quote
 def regular(name):
     try:
@@ -46,11 +46,26 @@ def regular(name):
     if not stat.S_ISREG(os.fstat(file).st_mode):
         sys.exit(4)
     return file
+def spill(file):  # to standard output, without the holes: a file of some bytes may be terabytes long
+    out, place, size = sys.stdout.fileno(), 0, os.fstat(file).st_size
+    while place < size:
+        try:
+            begin = os.lseek(file, place, os.SEEK_DATA)
+        except OSError:  # ENXIO: a hole to the end
+            break
+        place = os.lseek(file, begin, os.SEEK_HOLE)
+        os.lseek(file, begin, os.SEEK_SET)
+        os.lseek(out, begin, os.SEEK_SET)
+        while begin < place and (piece := os.read(file, min(1 << 20, place - begin))):
+            begin += len(piece)
+            while piece:
+                piece = piece[os.write(out, piece):]
+    os.ftruncate(out, size)
 what, name, *rest = sys.argv[1:]
 if what == "size":
     print(os.fstat(regular(name)).st_size)
 elif what == "copy":
-    shutil.copyfileobj(open(regular(name), "rb"), sys.stdout.buffer)
+    spill(regular(name))
 elif what == "dump":
     os.close(regular(name))
     try:
@@ -60,24 +75,28 @@ elif what == "dump":
         source.backup(copy)
         copy.close()
         source.close()
-    except sqlite3.OperationalError as error:
+    except sqlite3.Error as error:
         sys.exit(f"sqlite3: {error}")
-    except sqlite3.DatabaseError as error:
-        print(f"sqlite3: {error}", file=sys.stderr)
-        sys.exit(5)
-    shutil.copyfileobj(open(rest[0] + "/copy", "rb"), sys.stdout.buffer)
+    spill(regular(rest[0] + "/copy"))
 else:
-    for top in (name, *rest):
-        for folder, _, names in os.walk(top):
-            for each in sorted(names):
-                path = os.path.join(folder, each)
-                try:
-                    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-                except OSError:
+    folders = [name, *rest]
+    while folders:  # os.walk does one call a level before Python 3.12
+        folder = folders.pop()
+        try:
+            entries = sorted(os.scandir(folder), key=lambda each: each.name)
+        except OSError:
+            continue
+        folders += [each.path for each in entries if each.is_dir(follow_symlinks=False)]
+        for each in entries:
+            try:
+                if not each.is_file(follow_symlinks=False):
                     continue
-                if stat.S_ISREG(os.fstat(file).st_mode) and os.read(file, 16) == b"SQLite format 3\0":
-                    print(os.fsencode(path).hex())
-                os.close(file)
+                file = os.open(each.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            except OSError:
+                continue
+            if stat.S_ISREG(os.fstat(file).st_mode) and os.read(file, 16) == b"SQLite format 3\0":
+                print(os.fsencode(each.path).hex())
+            os.close(file)
 """
 
 
@@ -117,12 +136,10 @@ def take(app: str, kind: str, name: str, why: str, *, whole: bool = True) -> Pat
 
 def sweep(app: str) -> None:
     """Removes what dumps left that were killed. The host's lock is held: none is being made."""
-    import shutil
-
     for partial in layout.backups(app).glob("*.partial"):
         partial.unlink(missing_ok=True)
     for folder in layout.home(app).glob(f"{_SCRATCH}*"):
-        shutil.rmtree(folder, ignore_errors=True)
+        trees.remove(folder, check=False)
 
 
 _SCRATCH = ".dump-"
@@ -145,7 +162,6 @@ def _pg_dump(name: str, handle: int) -> None:
 
 
 def _sqlite_dump(app: str, name: str, handle: int, *, whole: bool) -> None:
-    import shutil
     import tempfile
 
     account = pwd.getpwnam(app)
@@ -153,13 +169,16 @@ def _sqlite_dump(app: str, name: str, handle: int, *, whole: bool) -> None:
     scratch = tempfile.mkdtemp(prefix=_SCRATCH, dir=layout.home(app))
     try:
         os.chown(scratch, account.pw_uid, account.pw_gid)
-        done = _as_app(app, "dump", name, scratch, into=handle, timeout=_PATIENCE)
-        if done[0] == _DAMAGED and not whole:
+        try:
+            done = _as_app(app, "dump", name, scratch, into=handle, timeout=_PATIENCE)
+        except TimedOut as late:
+            done = (1, "", late.what)
+        if done[0] != 0 and not whole:  # damaged, or made so that its copy would fill the disk
             os.ftruncate(handle, 0)
             os.lseek(handle, 0, os.SEEK_SET)
             done = _as_app(app, "copy", name, into=handle, timeout=_PATIENCE)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        trees.remove(scratch, check=False)
     if done[0] != 0:
         raise Failed(f"{name} could not be read as an SQLite database", done[2])
 
@@ -181,13 +200,15 @@ def _size(app: str, name: str) -> int | None:
         return None
     if status != 0:
         raise Failed(f"{name}, where the settings of {app} have the SQLite database, cannot be used", words)
+    if not output.strip().isdecimal():
+        raise Failed(f"the size of {name} of {app} cannot be read", output[:500])
     return int(output)
 
 
-def prune(app: str) -> None:
-    """Keeps the newest dumps that migrations asked for."""
-    made = sorted(path for path in layout.backups(app).glob("*-before-*") if path.suffix in (".dump", ".sqlite3"))
-    for old in made[:-KEEP]:
+def prune(app: str, made: Path | None) -> None:
+    """Keeps the newest dumps that migrations asked for, and the one just `made`, whatever the clock said of it."""
+    dumps = sorted(path for path in layout.backups(app).glob("*-before-*") if path.suffix in (".dump", ".sqlite3"))
+    for old in [each for each in dumps if each != made][: 1 - KEEP if made else -KEEP]:
         old.unlink(missing_ok=True)
 
 
@@ -198,17 +219,23 @@ def empty(app: str, kind: str, name: str) -> bool:
     if kind == "postgres":
         # The superuser must not find what the app may have put first in its database's search path.
         safe = {"PGOPTIONS": "-c search_path=pg_catalog"}
-        answer = run(["psql", "-XAtq", "-d", name, "-c", _TABLES], user="postgres", env=safe, check=False)
+        answer = run(
+            ["psql", "-XAtq", "-d", name, "-c", _TABLES], user="postgres", env=safe, check=False, timeout=_LOOK
+        )
         return answer.stdout.strip() == "0"
     return False
 
 
 def sqlite_files(app: str, folders: Sequence[Path]) -> list[str]:
     """The SQLite files in folders of the app's. Raises Failed."""
-    status, output, words = _as_app(app, "find", *map(str, folders))
-    if status != 0:
-        raise Failed(f"the data of {app} could not be searched for SQLite files", words)
-    return [os.fsdecode(bytes.fromhex(line)) for line in output.split()][:_MOST]
+    try:
+        status, output, words = _as_app(app, "find", *map(str, folders), timeout=_PATIENCE)
+        if status == 0:
+            return [os.fsdecode(bytes.fromhex(line)) for line in output.split()]
+    except (TimedOut, ValueError) as error:
+        words = str(error)
+    todo = f"keep what you need of {' and '.join(map(str, folders))}, remove them, then run the same command again"
+    raise Failed(f"the data of {app} could not be searched for SQLite files", words, todo)
 
 
 def plain_name(path: str) -> str:

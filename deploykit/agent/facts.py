@@ -36,7 +36,7 @@ def read() -> Facts:
 
 #: ufw's own line above the rules that it makes of an entry, as every version in the supported systems writes it:
 #: action, protocol, port, to, from port, from, names of application profiles, direction.
-_RULE = re.compile(r"^### tuple ### (?:allow|limit)\S* (?:tcp|any) (\S+) .*\bin(?:_\S+)?$", re.MULTILINE)
+_RULE = re.compile(r"^### tuple ### (?:allow|limit)\S* (?:tcp|any) (any|[\d:,]+) .*\bin(?:_\S+)?$", re.MULTILINE)
 
 
 def _ufw() -> str | None:

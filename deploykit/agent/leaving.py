@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 import pwd
-import shutil
 from pathlib import Path
 
-from deploykit.agent import dump, engine, pending, slots, store, user_processes
+from deploykit.agent import dump, engine, pending, slots, store, trees, user_processes
 from deploykit.agent.attempt import attempt
 from deploykit.agent.logs import NGINX
 from deploykit.agent.plan import removals
 from deploykit.agent.process import forget
 from deploykit.agent.resource import Failed, Resource
 from deploykit.model import layout
+
+_MOST = 1000  # SQLite files of one app that are dumped
 
 
 def leave(app: str, *, erase: bool, tell: engine.Tell) -> tuple[int, bool]:
@@ -62,7 +63,11 @@ def _remove(resource: Resource) -> None:
 def _erase(app: str, data: list[Resource], tell: engine.Tell) -> list[str]:
     dumps = []
     home = layout.home(app)
-    for file in _databases(app, home / "data", home / "persist"):
+    files = _databases(app, home / "data", home / "persist")
+    if len(files) > _MOST:
+        line = f"it has more than {_MOST} SQLite files: those after the first {_MOST} are not dumped"
+        tell({"event": "output", "app": app, "line": line})
+    for file in files[:_MOST]:
         place = dump.take(app, "sqlite", file, f"deleted-{dump.plain_name(file)}", whole=False)
         if place is not None:
             dumps.append(str(place))
@@ -77,7 +82,7 @@ def _erase(app: str, data: list[Resource], tell: engine.Tell) -> list[str]:
     store.forget(app)
     for log in _logs(app):
         log.unlink(missing_ok=True)
-    shutil.rmtree(layout.run(app), ignore_errors=True)  # its number is the next new app's
+    trees.remove(layout.run(app))  # its number is the next new app's
     return dumps
 
 

@@ -44,7 +44,9 @@ def seal(code: Path, links: Links, app: str) -> list[list[str]]:
     found = []
     for path, name in links:
         place = code / path
-        straight = place.parent.resolve() == code.resolve() / os.path.dirname(path)
+        straight = os.path.realpath(place.parent) == os.path.join(os.path.realpath(code), os.path.dirname(path)).rstrip(
+            "/"
+        )
         if not (straight and place.is_symlink() and os.readlink(place) == target(path, name)):
             raise Failed(
                 f"the build has put something else at {path}",

@@ -43,10 +43,20 @@ class Held(Exception):
 
 
 class Lock:
-    """The host's lock, taken. Inherited over a fork: it is free when the last process that has it ends."""
+    """The host's lock, taken. Inherited over a fork: it is free when the last process that has it ends. A context.
 
-    def __init__(self, handle: int) -> None:
+    `before`: who had it last, as far as that is known.
+    """
+
+    def __init__(self, handle: int, before: Holder | None = None) -> None:
         self._handle = handle
+        self.before = before
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
 
     def write(self, holder: Holder) -> None:
         """Says who holds it."""
@@ -55,8 +65,10 @@ class Lock:
         os.pwrite(self._handle, data, 0)
 
     def close(self) -> None:
-        """This process lets go; another one that inherited it keeps it."""
-        os.close(self._handle)
+        """This process has it no more; another one that inherited it keeps it. May be called again."""
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            os.close(handle)
 
 
 def take(holder: Holder) -> Lock:
@@ -69,7 +81,7 @@ def take(holder: Holder) -> Lock:
         text = os.pread(handle, 65536, 0)
         os.close(handle)
         raise Held(_parse(text)) from None
-    lock = Lock(handle)
+    lock = Lock(handle, _parse(os.pread(handle, 65536, 0)))
     lock.write(holder)
     return lock
 

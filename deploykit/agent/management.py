@@ -10,20 +10,18 @@ import json
 import re
 import secrets
 import subprocess
-from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 
 from deploykit.agent import app_command
 from deploykit.agent.deployment import Deployment, Health
-from deploykit.agent.process import ENVIRONMENT, TimedOut, as_user, end_group, kept, pieces, run, tail
+from deploykit.agent.process import ENVIRONMENT, LastLines, TimedOut, as_user, end_group, kept, pieces, run, tail
 from deploykit.agent.resource import Failed
 
 Tell = Callable[[str], None]
 
 _PATIENCE = 10.0  # seconds in which a process that has nothing more to do ends
 
-_KEPT = 10_000  # lines of a command that are kept, for its error
 _LONGEST = 1 << 20  # bytes of one line: more is the next line
 
 #: What `_ASK` answers: paths, and whether static files are collected.
@@ -221,7 +219,7 @@ class Management:
             child.stdin.flush()
         except BrokenPipeError:
             pass  # it has ended: what it said of that is still there to read
-        lines: deque[str] = deque(maxlen=_KEPT)
+        lines = LastLines()
         tell = app_command.bounded((lambda line: None) if quiet else self._tell)
 
         def hear(text: str) -> None:
@@ -241,7 +239,7 @@ class Management:
                         self._rest = b"\n".join([*whole[number + 1 :], self._rest])
                         if status != "0":
                             self.close()
-                        return int(status), "\n".join(lines)
+                        return int(status), lines.text()
                     hear(text + end + status)
         except TimedOut as late:
             self.close()
@@ -250,7 +248,7 @@ class Management:
         if self._rest:
             hear(self._rest.decode("utf-8", "replace"))
         self.close()
-        return child.returncode or 1, "\n".join(lines)  # it left in the midst of it, by os._exit or a signal
+        return child.returncode or 1, lines.text()  # it left in the midst of it, by os._exit or a signal
 
     def _begin(self) -> subprocess.Popen[bytes]:
         environment, identity = as_user(self._deployment.app, self._env, whole=True)

@@ -15,6 +15,7 @@ PROGRAMS = STATE / "programs"  # locked while a program that a run started goes 
 MANIFEST = STATE / "manifest.json"  # the resources deploykit made here
 PENDING = STATE / "pending"  # actions that changes still owe
 RUNS = STATE / "runs"  # events of each run, for who attaches again
+INCOMING = STATE / "incoming"  # per run: files that were sent to it
 JOURNAL = STATE / "journal.jsonl"
 SECRETS = STATE / "secrets"
 APPS = STATE / "apps"  # per app: which slot runs which release
@@ -69,6 +70,14 @@ def _sweep(folder: int) -> None:
         if found.endswith(_PART) and name.startswith(".") and pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(found, dir_fd=folder)
+
+
+def names(folder: Path) -> list[str]:
+    """The names in a folder; none where there is none."""
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
 
 
 def sync(folder: Path) -> None:

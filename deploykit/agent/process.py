@@ -11,6 +11,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -41,6 +42,10 @@ ENVIRONMENT: dict[str, str] = {
 }
 
 _PIPE = 1 << 16  # bytes that a pipe holds: pipe(7)
+
+#: Bytes of what a program prints that are kept: an app's must not take the host's memory by its words.
+_MOST = 64 << 20
+_LONGEST = 1 << 20  # bytes of one line: more is the next line
 
 #: What every program we start inherits open: see `lock.settle`.
 _kept: tuple[int, ...] = ()
@@ -200,7 +205,7 @@ def run(
                 end_group(child)
                 raise
     except FileNotFoundError as error:
-        raise Failed(f"{argv[0]} is not on the host", str(error)) from None
+        raise Failed(f"{error.filename or argv[0]} is not on the host", str(error)) from None
     if check and result.returncode != 0:
         words = tail(result.stderr or result.stdout)
         raise Failed(f"`{' '.join(argv)}` ended with {result.returncode}", words)
@@ -218,28 +223,52 @@ def _collected(
     assert not isinstance(child.args, (str, bytes, os.PathLike))
     argv = [str(word) for word in child.args]
     said = {pipe.fileno(): bytearray() for pipe in (child.stdout, child.stderr) if pipe is not None}
-    rest, lines = b"", list[str]()
+    rest, lines = b"", LastLines()
 
     def hear(piece: bytes) -> None:
         nonlocal rest
         if output is not None:
             *whole, rest = (rest + piece).split(b"\n")
+            if len(rest) > _LONGEST:
+                whole, rest = [*whole, rest], b""
             for raw in whole:
-                lines.append(_text(raw))
-                output(lines[-1])
+                line = _text(raw)
+                lines.append(line)
+                output(line)
 
     for handle, piece in pieces(child, data, timeout):
         if output is None:
             said[handle] += piece
+            if len(said[handle]) > _MOST:
+                raise Failed(f"{argv[0]} printed more than {_MOST >> 20} MiB, so it was ended", " ".join(argv)[:1000])
         else:
             hear(piece)
     if rest:
         hear(b"\n")
     child.wait()
     if output is not None:
-        return subprocess.CompletedProcess(argv, child.returncode, "\n".join(lines), "")
+        return subprocess.CompletedProcess(argv, child.returncode, lines.text(), "")
     both = [_text(bytes(said[pipe.fileno()])) if pipe is not None else "" for pipe in (child.stdout, child.stderr)]
     return subprocess.CompletedProcess(argv, child.returncode, *both)
+
+
+class LastLines:
+    """The last lines of what a program prints: 8 million characters at most."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque()
+        self._size = 0
+
+    def append(self, line: str) -> None:
+        """One more line."""
+        self._lines.append(line)
+        self._size += len(line) + 1
+        while self._size > _MOST // 8:
+            self._size -= len(self._lines.popleft()) + 1
+
+    def text(self) -> str:
+        """All of them."""
+        return "\n".join(self._lines)
 
 
 class TimedOut(Failed):

@@ -27,6 +27,7 @@ class Beside:
     def __init__(self, deployment: Deployment, slot: str, tell: Callable[[str], None]) -> None:
         self._deployment, self._slot, self._tell = deployment, slot, tell
         self._starts: dict[str, float] = {}  # when supervisor started each, by its word
+        self._since: dict[str, float] = {}  # when each was seen to have started, by a clock that cannot be set
         self._begins = {each.name: slots.size(layout.log(self._name(each))) for each in deployment.programs}
 
     @property
@@ -72,17 +73,23 @@ class Beside:
                 start = supervisord.started(self._name(program))
                 if start and self._starts.setdefault(program.name, start) != start:
                     self._failed(program, "does not stay up (supervisor had to start it again)")
+                if start:
+                    self._since.setdefault(program.name, time.monotonic())
             waiting = [
                 each
                 for each in waiting
                 if states[each.name] != "RUNNING"
                 or not self._answers(each)
-                or (not each.socket and time.time() - self._starts.get(each.name, time.time()) < each.steady + 2 * web)
+                or (not each.socket and self._age(each) < each.steady + 2 * web)
             ]
             if waiting and time.monotonic() > deadline:
                 self._failed(waiting[0], "does not answer on its socket" if waiting[0].socket else "does not start")
             if waiting:
                 time.sleep(0.1)
+
+    def _age(self, program: Program) -> float:
+        now = time.monotonic()
+        return now - self._since.get(program.name, now)
 
     def _answers(self, program: Program) -> bool:
         if not program.socket:

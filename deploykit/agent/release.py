@@ -6,7 +6,6 @@ import grp
 import json
 import os
 import pwd
-import re
 import shutil
 import stat
 import time
@@ -15,7 +14,7 @@ from typing import Any
 
 from deploykit.agent import app_command, links, paths, trees, virtualenv
 from deploykit.agent.deployment import Deployment, condition
-from deploykit.agent.process import run
+from deploykit.agent.process import TimedOut, run
 from deploykit.agent.resource import Failed
 
 #: A tree: (path, mode, size, sha256) of each file, sorted by path. A link has mode 0o120777 and its target as content.
@@ -74,7 +73,7 @@ def lay(deployment: Deployment, listing: Listing, received: Path) -> Path:
     the app's own commands build in it, it is the app's until it is sealed, and shares no file with another release.
     """
     partial = deployment.folder.with_name(f"{deployment.release}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    trees.remove(partial)
     partial.mkdir(mode=0o711)
     (partial / "venv").symlink_to(deployment.virtualenv)  # for people: /srv/<app>/live/venv/bin/python manage.py ...
     code = partial / "code"
@@ -89,8 +88,8 @@ def lay(deployment: Deployment, listing: Listing, received: Path) -> Path:
         _folders(place.parent, made, group)
         if stat.S_ISLNK(mode):
             sent = received / sha
-            target = (sent if sent.exists() else have[sha]).read_text()
-            if not (place.parent / target).resolve().is_relative_to(code.resolve()):
+            target = os.fsdecode((sent if sent.exists() else have[sha]).read_bytes())
+            if not _real(place.parent / target).is_relative_to(_real(code)):
                 raise Failed(f"{path} is a link that leads out of the source", target, "leave it out with `exclude`")
             place.symlink_to(target)
             continue
@@ -127,6 +126,11 @@ def _seen(place: Path) -> tuple[int, int, int, int]:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
+#: $1 is the first content of $2.
+_FIRST_FOLDER = '[ -n "$(ls -A -- "$2")" ] || cp -R --no-dereference -- "$1/." "$2"'
+_FIRST_FILE = '[ -e "$2" ] || [ -L "$2" ] || cp --no-dereference --no-clobber -- "$1" "$2"'
+
+
 def _keep(deployment: Deployment, code: Path, path: str, made: set[Path], group: int) -> None:
     """Puts a link to what persists where the code has, or would have, a folder (its path ends with "/") or a file.
 
@@ -134,7 +138,7 @@ def _keep(deployment: Deployment, code: Path, path: str, made: set[Path], group:
     """
     place, lasting = code / path.rstrip("/"), deployment.home / "persist" / path.rstrip("/")
     folder = path.endswith("/")
-    if place.is_symlink() or place.parent.resolve() != code.resolve() / os.path.dirname(path.rstrip("/")):
+    if place.is_symlink() or _real(place.parent) != _real(code) / os.path.dirname(path.rstrip("/")):
         raise Failed(
             f"{path} cannot persist: it is a link in the source, or below one",
             todo=f"persist what it leads to, or leave it out with `exclude` in [apps.{deployment.app}]",
@@ -146,11 +150,12 @@ def _keep(deployment: Deployment, code: Path, path: str, made: set[Path], group:
                 f"{path} in `persist` of {deployment.app} is a {is_} in the source",
                 todo=f'write "{right}" in [apps.{deployment.app}] persist: a folder ends with /, a file does not',
             )
-        if folder and not any(lasting.iterdir()):
-            app_command.run(deployment, ["cp", "-R", "--no-dereference", f"{place}/.", str(lasting)])
-        elif not folder and not os.path.lexists(lasting):
-            app_command.run(deployment, ["cp", "--no-dereference", "--no-clobber", str(place), str(lasting)])
-        shutil.rmtree(place) if folder else place.unlink()
+        app_command.run(
+            deployment,
+            ["/bin/sh", "-ec", _FIRST_FOLDER if folder else _FIRST_FILE, "sh", str(place), str(lasting)],
+            called=f"cp {place} {lasting}",
+        )
+        trees.remove(place)
     _folders(place.parent, made, group)
     place.symlink_to(lasting)
 
@@ -220,16 +225,16 @@ def compile_all(deployment: Deployment, files: int) -> None:
     """
     code = str(deployment.folder / "code")
     python = virtualenv.trusted(deployment.virtualenv)
-    side_by_side = ("-j", "2") if files > _MANY else ()
-    # What is compiled of a configuration file is a copy of its secrets.
-    but = "|".join(["/node_modules/", *(f"^{re.escape(f'{code}/{path}')}$" for path, _ in deployment.links)])
-    words = ("-I", "-S", "-m", "compileall", "-q", "-x", but, *side_by_side, code)
+    words = ("-I", "-S", "-c", virtualenv.COMPILE, code, "2" if files > _MANY else "1")
     if deployment.builds:  # it is the app's yet, and so is what it may have put in the way
         program = python or f"{deployment.virtualenv}/bin/python"
         app_command.run(deployment, [program, *words], called="compileall", check=False)
         return
     if python is not None:
-        run([python, *words], check=False)
+        try:
+            run([python, *words], check=False, timeout=deployment.command_timeout)
+        except TimedOut as late:
+            raise app_command.too_long(deployment, "compileall", late.seconds) from None
     run(["chown", "-R", "-h", f"root:{deployment.app}", code])
 
 
@@ -245,7 +250,7 @@ def persist(deployment: Deployment, settings: dict[str, str]) -> None:
         uploads = home / "data/media"
         if _inside(deployment, settings["MEDIA_ROOT"]) is not None:
             app_command.run(deployment, ["mkdir", "-p", str(uploads)])
-    elif settings["MEDIA_ROOT"] and Path(settings["MEDIA_ROOT"]).resolve().is_relative_to(home.resolve() / "persist"):
+    elif settings["MEDIA_ROOT"] and _real(Path(settings["MEDIA_ROOT"])).is_relative_to(_real(home) / "persist"):
         raise Failed(
             f"MEDIA_ROOT of {deployment.app} is in `persist`, and nginx serves uploads from {uploads}",
             todo="take it out of `persist`: uploads outlive releases anyway; or set media = false",
@@ -295,7 +300,7 @@ def gather(deployment: Deployment, setting: str) -> None:
     It reads its own copy still, as ManifestStaticFilesStorage does for the names of the files.
     """
     place, static = Path(setting), deployment.folder / "static"
-    if not setting or not place.is_dir() or place.resolve() == static.resolve():
+    if not setting or not os.path.isdir(place) or _real(place) == _real(static):
         return
     # As the app, which could have put links there; links are followed, for what it may not read it cannot copy.
     app_command.run(deployment, ["cp", "-R", "-L", "-n", f"{place}/.", str(static)], check=False)
@@ -306,7 +311,7 @@ def _inside(deployment: Deployment, setting: str) -> Path | None:
     place, code = Path(os.path.normpath(setting)), deployment.folder / "code"
     if not setting or not place.is_relative_to(code) or place == code:
         return None
-    return place if place.parent.resolve().is_relative_to(code.resolve()) else None  # else it persists already
+    return place if _real(place.parent).is_relative_to(_real(code)) else None  # else it persists already
 
 
 def _redirect(deployment: Deployment, setting: str, lasting: Path) -> None:
@@ -322,7 +327,16 @@ def _redirect(deployment: Deployment, setting: str, lasting: Path) -> None:
 
 def _link(deployment: Deployment, place: Path, lasting: Path) -> None:
     """A link instead of what is there; made by who owns the code now, so that no link on the way leads root astray."""
-    owner = deployment.app if deployment.builds else ""
-    run(["rm", "-rf", "--", str(place)], user=owner)
-    run(["mkdir", "-p", "--", str(place.parent)], user=owner)
-    run(["ln", "-s", "--", str(lasting), str(place)], user=owner)
+    for words in (
+        ["rm", "-rf", "--", str(place)],
+        ["mkdir", "-p", "--", str(place.parent)],
+        ["ln", "-s", "--", str(lasting), str(place)],
+    ):
+        if deployment.builds:
+            app_command.run(deployment, words)
+        else:
+            run(words)
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve raises for links in a circle, before Python 3.13

@@ -25,6 +25,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, cast
 
+from deploykit.agent import secret
 from deploykit.agent.dataclass import dataclass
 from deploykit.agent.secret import HostSecret, Joined, Secret
 
@@ -185,6 +186,7 @@ def decode(data: Any) -> Any:
         return data
     ((name, fields),) = data.items()
     if name == "secret":
+        secret.known.add(fields)
         return Secret(fields)
     return _named(name)(**{key: decode(each) for key, each in fields.items()})
 

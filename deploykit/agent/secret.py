@@ -9,6 +9,9 @@ from dataclasses import fields, is_dataclass
 
 from deploykit.agent.dataclass import dataclass
 
+#: The values that this process has read or was given: `masking` takes them out of what leaves the host.
+known: set[str] = set()
+
 
 class Secret:
     """A text that hides itself wherever text is made of it: `str()`, `repr()`, f-strings, `%`.

@@ -7,14 +7,15 @@ stops.
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from deploykit.agent import launched, paths, sockets, supervisord
+from deploykit.agent.attempt import attempt
 from deploykit.agent.deployment import SLOTS, Deployment, boot_text, live, other, record
 from deploykit.agent.process import forget, run, tail
 from deploykit.agent.resource import Failed
@@ -53,6 +54,12 @@ def start(deployment: Deployment, slot: str, beside: Sequence[str] = ()) -> floa
     """
     app, health = deployment.app, deployment.health
     place = layout.socket(app, slot)
+    if str(layout.launcher()) not in layout.supervisor(app, slot).read_text():
+        raise Failed(
+            f"release {deployment.release} of {app} was made by an earlier version of deploykit, which had its sockets "
+            "elsewhere",
+            todo="deploy the source it was made from",
+        )
     supervisord.remove(*supervisord.of(app, slot))
     launched.end(app, slot)
     for left in sockets_of(app, slot):
@@ -160,7 +167,7 @@ def _names(app: str, slot: str) -> list[str]:
 
 def moved(app: str, slot: str = "") -> bool:
     """Whether what runs in a slot, or in the live one, was started by a version that had the sockets elsewhere."""
-    state = record(app)
+    state = paths.known_json(paths.APPS / f"{app}.json", {"live": "", "slots": {}})  # each plan asks
     slot = slot or state["live"]
     return slot in state["slots"] and slot not in state.get("sockets", {})
 
@@ -173,26 +180,60 @@ def lead(app: str, release: str, slot: str) -> None:
 
 
 def switch(app: str, release: str, slot: str) -> None:
-    """Makes `slot`, in which `release` runs, the live one: now and after a reboot."""
+    """Makes `slot`, in which `release` runs, the live one: now and after a reboot.
+
+    First what a reboot reads, last what nginx reads: at no point does a crash leave the two different and unseen.
+    """
+    before = record(app)["slots"].get(other(slot), "")
+    told = _told(app, release, slot, f"releases/{before}" if before and before != release else None)
+    for step in (*told, *_reached(app, slot)):
+        step()
     state = record(app)
-    before = state["slots"].get(other(slot), "")
-    # First what a reboot reads, last what nginx reads: at no point does a crash leave the two different and unseen.
-    names = _names(app, slot)
-    folder = f"{layout.run(app)}/" if moved(app, slot) else ""  # else the folder of the links
-    paths.write(layout.boot(app), boot_text(app, slot, names, folder), mode=0o644)
-    point(layout.live_release(app), f"releases/{release}")
-    if before and before != release:
-        point(layout.previous_release(app), f"releases/{before}")
-    point(layout.environment(app), layout.environment(app, slot).name)
-    if (layout.release(app, release) / "files").is_symlink():
-        lead(app, release, slot)
-    for name in (*names, ""):
-        point(layout.socket(app, "live", name), folder + layout.socket(app, slot, name).name)
-    for left in layout.sockets(app).glob("live.*.sock"):
-        if left.name.split(".")[1] not in names:
-            _discard(left)
     state["live"] = slot
     paths.write_json(paths.APPS / f"{app}.json", state)
+
+
+def switch_back(app: str, release: str, slot: str, previous: str) -> None:
+    """As `switch`, to the slot that was live before, and each step whatever becomes of the others. Raises Failed.
+
+    First what nginx reads: whatever is broken or full, visitors have what they had. `previous`: where the link to the
+    release before led.
+    """
+    failures = []
+    state = {**record(app), "live": slot}
+    steps: list[Callable[[], None]] = [*_reached(app, slot), *_told(app, release, slot, previous)]
+    for step in (*steps, lambda: paths.write_json(paths.APPS / f"{app}.json", state)):
+        outcome = attempt(step, f"slot {slot}", app)
+        if isinstance(outcome, Failed):
+            failures.append(outcome.what)
+    if failures:
+        raise Failed(f"slot {slot} of {app} is not wholly live again", "\n".join(dict.fromkeys(failures)), app=app)
+
+
+def _told(app: str, release: str, slot: str, previous: str | None) -> Iterator[Callable[[], None]]:
+    """What says which slot and release are live: for a reboot, for static files, for commands by hand."""
+    names = _names(app, slot)
+    folder = f"{layout.run(app)}/" if moved(app, slot) else ""  # else the folder of the links
+    yield lambda: paths.write(layout.boot(app), boot_text(app, slot, names, folder), mode=0o644)
+    yield lambda: point(layout.live_release(app), f"releases/{release}")
+    if previous:
+        yield lambda: point(layout.previous_release(app), previous)
+    elif previous is not None:
+        yield lambda: layout.previous_release(app).unlink(missing_ok=True)
+    yield lambda: point(layout.environment(app), layout.environment(app, slot).name)
+    if (layout.release(app, release) / "files").is_symlink():
+        yield lambda: lead(app, release, slot)
+
+
+def _reached(app: str, slot: str) -> Iterator[Callable[[], None]]:
+    """The links that nginx connects by."""
+    names = _names(app, slot)
+    folder = f"{layout.run(app)}/" if moved(app, slot) else ""
+    for name in (*names, ""):
+        yield functools.partial(point, layout.socket(app, "live", name), folder + layout.socket(app, slot, name).name)
+    for left in layout.sockets(app).glob("live.*.sock"):
+        if left.name.split(".")[1] not in names:
+            yield functools.partial(_discard, left)
 
 
 def claim(deployment: Deployment, slot: str) -> None:
@@ -274,6 +315,7 @@ def retire(app: str) -> None:
         *layout.sockets(app).glob("*"),  # links to live sockets, locks
         layout.live_release(app),
         layout.previous_release(app),
+        layout.run(app),
     ):
         _discard(path)
     for name in ("releases", "venvs"):
@@ -285,14 +327,16 @@ def retire(app: str) -> None:
 
 
 def _discard(path: Path) -> None:
-    """Takes away whatever is there: a file, a link, which is not followed, or a folder with all that is in it."""
+    """Takes away whatever is there: a file, a link, which is not followed, or a folder with all that is in it.
+
+    A process that still writes into that folder cannot hold it up: then the folder stays.
+    """
     try:
         path.unlink(missing_ok=True)
     except (IsADirectoryError, PermissionError):  # POSIX says EPERM of a folder
-        import shutil
+        from deploykit.agent import trees
 
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(path)  # by descriptors, so that nothing in it leads elsewhere
+        trees.remove(path)
 
 
 def installed(app: str) -> bool:

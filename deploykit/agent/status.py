@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -117,15 +118,18 @@ def _size(folder: Path) -> int:
     """Disk the app's folder takes, MiB; a file with several links counts once."""
     seen = set()
     total = 0
-    for top, _, files in os.walk(folder):
-        for name in files:
-            try:
-                status = os.lstat(os.path.join(top, name))
-            except OSError:
-                continue
-            if status.st_ino not in seen:
-                seen.add(status.st_ino)
-                total += status.st_blocks * 512
+    folders = [str(folder)]
+    while folders:  # os.walk does one call a level before Python 3.12, and an app may have made a thousand
+        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                    continue
+                with contextlib.suppress(OSError):
+                    status = entry.stat(follow_symlinks=False)
+                    if status.st_ino not in seen:
+                        seen.add(status.st_ino)
+                        total += status.st_blocks * 512
     return total // 2**20
 
 

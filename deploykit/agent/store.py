@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from deploykit.agent import paths
+from deploykit.agent import paths, secret
 from deploykit.agent.resource import Failed, HostSecret, Joined, Secret
 from deploykit.agent.secret import Quoted, quote
 
@@ -17,6 +17,7 @@ _making = threading.Lock()  # releases are built while files are written: both m
 def read(app: str) -> dict[str, Secret]:
     """All secrets of an app by name."""
     kept: dict[str, str] = paths.read_json(paths.SECRETS / f"{app}.json", {})
+    secret.known.update(kept.values())
     return {name: Secret(value) for name, value in kept.items()}
 
 
@@ -27,6 +28,7 @@ def write(app: str, name: str, value: Secret | None) -> None:
         kept.pop(name, None)
     else:
         kept[name] = value.reveal()
+        secret.known.add(kept[name])
     paths.write_json(paths.SECRETS / f"{app}.json", kept)
     at = {each: when for each, when in times(app).items() if each in kept and each != name}
     paths.write_json(_times(app), at if value is None else {**at, name: round(time.time(), 1)})
@@ -57,7 +59,10 @@ def look(app: str, wanted: HostSecret) -> Secret | None:
             f"the secret {wanted.name} of app {app} is not on the host",
             todo=f"give it with `fab secrets set --app {app} --name {wanted.name}`",
         )
-    return Secret(found) if found is not None else None
+    if found is None:
+        return None
+    secret.known.add(found)
+    return Secret(found)
 
 
 def ensure(app: str, wanted: HostSecret) -> Secret:

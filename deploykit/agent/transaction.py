@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deploykit.agent import paths, programs, release, secret, slots, virtualenv
+from deploykit.agent import paths, programs, release, secret, slots, trees, virtualenv
+from deploykit.agent.attempt import attempt
 from deploykit.agent.build import Steps
 from deploykit.agent.deployment import Deployment, condition, live, other, record, running
 from deploykit.agent.management import Management
@@ -52,96 +52,197 @@ def deploy(
     if current is not None and differences <= _SETTLED_IN_PLACE and not anew:
         settle(deployment, current)
         return lambda: None
-    fresh = other(current) if current else "a"
     if listing is not None and release.complete(deployment):
         listing = None  # it was built ahead of its turn
-    built = False
-    old: Path | None = None
+    work = _Deploy(deployment, current, stage, line)
     try:
+        work.prepare(listing, received)
+        work.start()
+        work.switch(newest=newest)
+    except BaseException as error:
+        left = work.undo()
+        if work.switching and isinstance(error, (Failed, NotYet, OSError)):
+            failure = _unwatched(app, error, back=current is not None)
+        elif isinstance(error, Failed):
+            failure = error
+        else:
+            raise
+        if left:
+            failure.detail = "\n".join(filter(None, (failure.detail, f"not undone: {'; '.join(left)}")))
+        raise failure from None
+    return work.finish
+
+
+class _Deploy:
+    """The phases of one deploy. What any of them has done is taken back by `undo`, until `finish`."""
+
+    def __init__(self, deployment: Deployment, current: str | None, stage: Stage, line: Line) -> None:
+        self._deployment, self._current = deployment, current
+        self._fresh = other(current) if current else "a"
+        app = deployment.app
+        self._stage: Callable[[str], None] = lambda name: stage(app, name)
+        self._line: Callable[[str], None] = lambda text: line(app, text)
+        self._commands = Management(deployment, self._fresh, self._line)
+        self._built = False
+        self._old: Path | None = None  # a release of the same name that was there, moved aside
+        self._previous = _target(layout.previous_release(app))
+        self.switching = False
+
+    def prepare(self, listing: release.Listing | None, received: Path) -> None:
+        """The release's files, its virtualenv, and its database at the state that it needs."""
+        deployment, fresh = self._deployment, self._fresh
         slots.claim(deployment, fresh)
         for resource in deployment.files(fresh):
             resource.change(resource.observe())
-        commands = Management(deployment, fresh, lambda text: line(app, text))
         if listing is not None:
-            stage(app, "code")
+            self._stage("code")
             partial = release.lay(deployment, listing, received)
-            old = _make_room(deployment)
+            self._old = _make_room(deployment)
             partial.rename(deployment.folder)
-            built = True
+            self._built = True
         if deployment.links:
-            slots.lead(app, deployment.release, fresh)
-        steps = Steps(deployment, fresh, commands, lambda name: stage(app, name), lambda text: line(app, text))
-        with commands:
+            slots.lead(deployment.app, deployment.release, fresh)
+        steps = Steps(deployment, fresh, self._commands, self._stage, self._line)
+        with self._commands:
             if listing is not None:
                 steps.build(listing)
             elif not virtualenv.complete(deployment):
-                stage(app, "virtualenv")
-                virtualenv.install(deployment, lambda text: line(app, text))
+                self._stage("virtualenv")
+                virtualenv.install(deployment, self._line)
             steps.migrate()
-        stage(app, "start")
+
+    def start(self) -> None:
+        """Its processes, in the slot that is not live, and the proof that they answer there."""
+        deployment, fresh = self._deployment, self._fresh
+        self._stage("start")
         try:
-            beside = programs.Beside(deployment, fresh, lambda text: line(app, text))
+            beside = programs.Beside(deployment, fresh, self._line)
             took = slots.start(deployment, fresh, beside.names)
             if beside.names:
-                stage(app, "processes")
+                self._stage("processes")
                 beside.steady(took, once=False)
             if deployment.checks:
                 from deploykit.agent import checks
 
-                stage(app, "checks")
-                checks.before(deployment, fresh, commands)
-            if beside.hand_over(current):  # last: the live release has no scheduler from here to the switch
-                stage(app, "scheduler")
+                self._stage("checks")
+                checks.before(deployment, fresh, self._commands)
+            if beside.hand_over(self._current):  # last: the live release has no scheduler from here to the switch
+                self._stage("scheduler")
                 beside.steady(took, once=True)
         except slots.Unhealthy as failure:
             # Without a LOGGING of the project's, Django logs no error's cause unless DEBUG is on: ask for it.
             if failure.status >= 500 and "Traceback" not in failure.detail:
-                failure.detail = f"{failure.detail}\n{commands.error(deployment.health)}".strip()
+                failure.detail = f"{failure.detail}\n{self._commands.error(deployment.health)}".strip()
             raise
-    except BaseException:
-        if built:
-            shutil.rmtree(deployment.folder, ignore_errors=True)
-        if old is not None:
-            old.rename(deployment.folder)
-            link = layout.live_release(app)
-            if link.is_symlink() and os.readlink(link) == f"releases/{old.name}":
-                slots.point(link, f"releases/{deployment.release}")
-        if current and deployment.links and running(app, current) == deployment.release:
-            slots.lead(app, deployment.release, current)
-        slots.clear(app, fresh)
-        if current:
-            programs.resume(app, current)
-        raise
-    stage(app, "switch")
-    slots.switch(app, deployment.release, fresh)
-    try:
-        slots.watch(deployment, fresh)
+
+    def switch(self, *, newest: bool) -> None:
+        """It is the live one, is watched, and counts as good then."""
+        deployment = self._deployment
+        self._stage("switch")
+        self.switching = True
+        slots.switch(deployment.app, deployment.release, self._fresh)
+        slots.watch(deployment, self._fresh)
         if deployment.checks:
             from deploykit.agent import checks
 
             checks.after(deployment)
-    except (Failed, NotYet, OSError) as error:
-        if current is None:  # there is nothing to go back to; what does not work must not count as deployed
-            layout.socket(app, "live").unlink(missing_ok=True)
-            slots.clear(app, fresh)
-        else:
-            _back(app, current, fresh)
-        raise _unwatched(app, error, back=current is not None) from None
-    _remember(deployment, newest=newest)
+        _remember(deployment, newest=newest)
 
-    def finish() -> None:
+    def undo(self) -> list[str]:
+        """The live release from before is live, whole, alone, with all its processes. What could not be undone.
+
+        Each step is tried whatever becomes of the others: the disk may be full still.
+        """
+        deployment, current = self._deployment, self._current
+        app = deployment.app
+        failed: list[str] = []
+
+        def undone(what: str, step: Callable[[], object]) -> bool:
+            outcome = attempt(step, what, app)
+            if isinstance(outcome, Failed):
+                failed.append(outcome.what)
+            return not isinstance(outcome, Failed)
+
+        if self.switching:
+            undone("the switch", self._back)
+        if undone(f"slot {self._fresh}", self._clear):
+            if self._built:
+                undone("the new release", lambda: trees.remove(deployment.folder))
+            if self._old is not None:
+                undone("the release of the same name", self._put_back)
+        if current and deployment.links and running(app, current) == deployment.release:
+            undone("its configuration files", lambda: slots.lead(app, deployment.release, current))
         if current:
-            stage(app, "drain")
-            programs.stop(app, current)
-            slots.drain(app, current, deployment.health.drain)
-            if busy := programs.busy(app, current):
-                line(app, f"{', '.join(busy)} of the old release finish what they hold")
-            slots.clear(app, current)
-        if old is not None:
-            shutil.rmtree(old, ignore_errors=True)
-        prune(deployment)
+            undone("the processes of the live release", lambda: programs.resume(app, current))
+        return failed
 
-    return finish
+    def _back(self) -> None:
+        app, current, fresh = self._deployment.app, self._current, self._fresh
+        if current is None:  # there is nothing to go back to; what does not work must not count as deployed
+            for path in (layout.socket(app, "live"), layout.boot(app), layout.live_release(app)):
+                path.unlink(missing_ok=True)
+            return
+        try:
+            slots.switch_back(app, running(app, current), current, self._previous)
+        finally:
+            if live(app) == current:
+                programs.stop(app, fresh)
+                slots.drain(app, fresh, 10)
+
+    def _clear(self) -> None:
+        app = self._deployment.app
+        if self.switching and self._current and live(app) != self._current:
+            raise Failed("the new release goes on: visitors could not be led back to the one before")
+        slots.clear(app, self._fresh)
+
+    def _put_back(self) -> None:
+        deployment, old = self._deployment, self._old
+        assert old is not None
+        old.rename(deployment.folder)
+        if _target(layout.live_release(deployment.app)) == f"releases/{old.name}":
+            slots.point(layout.live_release(deployment.app), f"releases/{deployment.release}")
+
+    def finish(self) -> None:
+        """The release before ends when it has answered what it has; what is too old goes. Raises Failed.
+
+        The new release is live and stays so; what fails here, the next deploy does.
+        """
+        deployment, current = self._deployment, self._current
+        app = deployment.app
+        steps: list[tuple[str, Callable[[], object]]] = []
+        if current:
+            steps += [
+                ("the end of its processes", lambda: self._drain(current)),
+                (f"slot {current}", lambda: slots.clear(app, current)),
+            ]
+        old = self._old
+        if old is not None:
+            steps.append((old.name, lambda: trees.remove(old)))
+        steps.append(("older releases", lambda: prune(deployment)))
+        failures = [each for each in (attempt(step, what, app) for what, step in steps) if isinstance(each, Failed)]
+        if failures:
+            raise Failed(
+                f"release {deployment.release} of {app} is live, but the one before could not be cleared",
+                "\n".join(each.what for each in failures),
+                "correct that on the host; the next deploy clears it",
+                app,
+            )
+
+    def _drain(self, current: str) -> None:
+        app = self._deployment.app
+        self._stage("drain")
+        programs.stop(app, current)
+        slots.drain(app, current, self._deployment.health.drain)
+        if busy := programs.busy(app, current):
+            self._line(f"{', '.join(busy)} of the old release finish what they hold")
+
+
+def _target(link: Path) -> str:
+    """Where a link leads, "" when there is none."""
+    try:
+        return os.readlink(link)
+    except OSError:
+        return ""
 
 
 def prepare(deployment: Deployment, listing: release.Listing, received: Path, stage: Stage, line: Line) -> None:
@@ -158,12 +259,13 @@ def prepare(deployment: Deployment, listing: release.Listing, received: Path, st
                 listing
             )
     except BaseException:
-        shutil.rmtree(deployment.folder, ignore_errors=True)
+        trees.remove(deployment.folder, check=False)
         raise
 
 
 def _unwatched(app: str, error: Exception, *, back: bool) -> Failed:
-    failure = error if isinstance(error, Failed) else Failed(f"{app} could not be watched after the switch", str(error))
+    what = f"{app} could not be switched to the new release"
+    failure = error if isinstance(error, Failed) else Failed(what, str(error))
     rest = "; the release before is live again" if back else ""
     failure.todo = f"correct the app and deploy again{rest}"
     return failure
@@ -193,7 +295,7 @@ def _make_room(deployment: Deployment) -> Path | None:
     """Moves an altered or half-made release of the same name aside: processes that run from it keep their files."""
     if not deployment.folder.exists():
         return None
-    aside = deployment.folder.with_name(f"{deployment.release}.{int(time.time())}.old")
+    aside = deployment.folder.with_name(f"{deployment.release}.{time.monotonic_ns():x}.old")
     live_link = layout.live_release(deployment.app)
     served = live_link.is_symlink() and os.readlink(live_link) == f"releases/{deployment.release}"
     deployment.folder.rename(aside)
@@ -203,7 +305,7 @@ def _make_room(deployment: Deployment) -> Path | None:
 
 
 def _back(app: str, current: str, fresh: str) -> None:
-    slots.switch(app, running(app, current), current)
+    slots.switch_back(app, running(app, current), current, "")
     programs.stop(app, fresh)
     slots.drain(app, fresh, 10)
     slots.clear(app, fresh)
@@ -242,10 +344,10 @@ def prune(deployment: Deployment) -> None:
     venvs = {each["venv"] for each in keep} | {deployment.venv.key}
     for folder in (deployment.home / "releases").glob("*"):
         if folder.name not in busy:
-            shutil.rmtree(folder, ignore_errors=True)
+            trees.remove(folder, check=False)
     for folder in (deployment.home / "venvs").glob("*"):
         if folder.name not in venvs:
-            shutil.rmtree(folder, ignore_errors=True)
+            trees.remove(folder, check=False)
     previous = deployment.home / "previous"
     if previous.is_symlink() and not previous.exists():
         previous.unlink()

@@ -8,11 +8,11 @@ could put another's file there.
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from deploykit.agent.process import TimedOut, run, tail
 from deploykit.agent.resource import Failed
 
 #: (path below the top, size, time of change in ns) of a file, by which an altered one is seen.
@@ -21,39 +21,83 @@ Seal = tuple[str, int, int]
 #: Made by others than us, at any time or in great numbers, and nothing that Django reads: such folders are not sealed.
 _UNSEALED = ("__pycache__", "node_modules", ".git")
 
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_DEEPEST = 200  # folders in one another; each is open while what is in it is taken
+_PATIENCE = 3600.0  # seconds to remove a tree
+
 
 def give(top: Path, user: int, group: int) -> None:
-    """Makes a tree that only root has written to `user`'s."""
-    os.chown(top, user, group)
-    for place, inner, names in os.walk(top):
+    """Makes a tree that only root has written to `user`'s.
+
+    From below: what was given is in the app's hands at once, so the path to what comes next must be root's still.
+    """
+    for place, inner, names in os.walk(top, topdown=False):
         for name in (*inner, *names):
             os.chown(os.path.join(place, name), user, group, follow_symlinks=False)
+    os.chown(top, user, group)
 
 
 def take(top: Path, user: int, owner: int, group: int, *, folders: int = 0o750) -> None:
     """Makes a tree of `user`'s belong to `owner`, who alone may write to it, and `group`, who may read it.
 
-    What is neither file, folder nor link is removed. Raises Failed for what is neither `user`'s nor in its hands.
+    What is neither file, folder nor link is removed. Raises Failed, also for what is neither `user`'s nor in its hands.
     """
-    for place, inner, _, here in os.fwalk(top, follow_symlinks=False):
-        _mine(os.fstat(here), user, place)
-        os.fchown(here, owner, group)
-        os.fchmod(here, folders)
-        # Looked at once more: until now the app could still put something in.
-        inner.clear()
-        for name in os.listdir(here):
+    try:
+        here = os.open(top, _FOLDER)
+        try:
+            _take_folder(here, str(top), (user, owner, group, folders), 0)
+        finally:
+            os.close(here)
+    except OSError as error:
+        raise Failed(
+            f"{top} could not be taken from the app: {error.strerror or error}",
+            todo="end what changes it meanwhile (a hook may have left a process), then deploy again; the live release "
+            "is untouched",
+        ) from None
+
+
+def _take_folder(here: int, place: str, hands: tuple[int, int, int, int], depth: int) -> None:
+    user, owner, group, folders = hands
+    if depth > _DEEPEST:
+        raise Failed(f"{place} is more than {_DEEPEST} folders deep", todo="correct the build and deploy again")
+    _mine(os.fstat(here), user, place)
+    os.fchown(here, owner, group)
+    os.fchmod(here, folders)
+    for name in os.listdir(here):  # only now: until here the app could put something in
+        try:
+            found = os.stat(name, dir_fd=here, follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        if stat.S_ISDIR(found.st_mode):
+            inner = os.open(name, _FOLDER, dir_fd=here)
             try:
-                found = os.stat(name, dir_fd=here, follow_symlinks=False)
-            except FileNotFoundError:
-                continue
-            if stat.S_ISDIR(found.st_mode):
-                inner.append(name)
-            elif stat.S_ISLNK(found.st_mode):
-                os.chown(name, owner, group, dir_fd=here, follow_symlinks=False)
-            elif stat.S_ISREG(found.st_mode):
-                _take_file(here, name, place, user, owner, group)
-            else:
-                os.unlink(name, dir_fd=here)
+                _take_folder(inner, os.path.join(place, name), hands, depth + 1)
+            finally:
+                os.close(inner)
+        elif stat.S_ISLNK(found.st_mode):
+            os.chown(name, owner, group, dir_fd=here, follow_symlinks=False)
+        elif stat.S_ISREG(found.st_mode):
+            _take_file(here, name, place, user, owner, group)
+        else:
+            os.unlink(name, dir_fd=here)
+
+
+def remove(top: str | Path, *, check: bool = True) -> str:
+    """Removes what is at `top` with all in it, and follows no link: what `rm` complains of, "" when it is gone.
+
+    By `rm`, which goes as deep as an app may have made it and opens no pipe that an app puts in a folder's place
+    (Python's rmtree does one call a level, and before 3.12 it waits for who writes into the pipe). With `check` raises
+    Failed when something stays.
+    """
+    if not os.path.lexists(top):
+        return ""
+    try:
+        words = tail(run(["rm", "-rf", "--", str(top)], check=False, timeout=_PATIENCE).stderr, 5)
+    except TimedOut as late:
+        words = late.what
+    if check and words:
+        raise Failed(f"{top} could not be removed", words, "correct that on the host, then run the same command again")
+    return words
 
 
 def _take_file(here: int, name: str, place: str, user: int, owner: int, group: int) -> None:
@@ -92,8 +136,10 @@ def publish(code: Path, name: str, public: Path, group: int, apart: Path) -> Non
     A link is followed as far as the code goes; one to what is kept `apart` (of the app's home) is left out. Raises
     Failed.
     """
-    top = code.resolve()
-    source = (code / name).resolve()
+    import shutil  # not for who only looks
+
+    top = _real(code)
+    source = _real(code / name)
     if not (code / name).is_dir():
         raise Failed(
             f"the folder {name}, which nginx is to serve, is not there after the build",
@@ -114,7 +160,7 @@ def publish(code: Path, name: str, public: Path, group: int, apart: Path) -> Non
                 _folder(here / each, group)
         for each in (*names, *(each for each in inner if os.path.islink(os.path.join(place, each)))):
             file = Path(place, each)
-            real = file.resolve()
+            real = _real(file)
             if file.is_symlink() and real.is_relative_to(source) and not os.readlink(file).startswith("/"):
                 (here / each).symlink_to(os.readlink(file))
             elif real.is_relative_to(top) and real.is_file():
@@ -123,6 +169,10 @@ def publish(code: Path, name: str, public: Path, group: int, apart: Path) -> Non
                 os.chmod(here / each, 0o640)
             elif not real.is_relative_to(apart) or real.is_relative_to(top):
                 raise _out(os.path.normpath(f"{name}/{inside}/{each}"), name)
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve raises for links in a circle, before Python 3.13
 
 
 def _folder(place: Path, group: int) -> None:

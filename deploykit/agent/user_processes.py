@@ -6,22 +6,32 @@ import contextlib
 import os
 import pwd
 import shutil
-import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from deploykit.agent import trees
 from deploykit.agent.process import run
 from deploykit.agent.resource import Failed
 
-#: Ends every process that the caller may signal: all of its user's, in one step of the kernel (kill(2), pid -1), so
-#: that one that forks as fast as it can has nothing left that could.
-_END = "import os, signal; os.kill(-1, signal.SIGKILL)"
+#: Ends every process of a user in one step of the kernel (kill(2), pid -1), so that one that forks as fast as it can
+#: has nothing left that could. The caller has the user's number as its effective one alone: so it may end them, and
+#: they may not end it, since for that its real and its saved one count: a number that no account is given,
+#: https://systemd.io/UIDS-GIDS
+_END = """
+import os, signal, sys
+os.setgroups([])
+os.setresuid(65533, int(sys.argv[1]), 65533)
+os.kill(-1, signal.SIGKILL)
+"""
 
 _PATIENCE = 20.0  # seconds; a process in an uninterruptible wait for a disk takes that long to end
 
 #: Folders where any user may leave something.
-_SHARED = ("/tmp", "/var/tmp", "/dev/shm", "/var/spool/cron/atjobs", "/var/crash")
+_SHARED = (
+    *("/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run/lock"),
+    *("/var/spool/cron/atjobs", "/var/spool/cron/atspool", "/var/crash"),
+)
 
 
 def end(user: str) -> None:
@@ -34,12 +44,15 @@ def end(user: str) -> None:
         raise Failed("the processes of root are not ended")
     _no_more_starts(user, account.pw_uid)
     deadline = time.monotonic() + _PATIENCE
-    while left := list(_processes(account.pw_uid)):
+    while True:
+        # At least once: one whose first thread has ended looks like one that has ended.
+        run(["/usr/bin/python3", "-IS", "-c", _END, str(account.pw_uid)], check=False)
+        if not (left := list(_processes(account.pw_uid))):
+            return
         if time.monotonic() > deadline:
             names = "\n".join(f"{pid} {name}" for pid, name in left[:10])
             todo = "look at them on the host (`ps -u`), end them, then run the same command again"
             raise Failed(f"processes of {user} do not end", names, todo)
-        run(["/usr/bin/python3", "-IS", "-c", _END], user=user, check=False)
         time.sleep(0.05)
 
 
@@ -53,11 +66,10 @@ def forget(user: str) -> None:
     except KeyError:
         return
     for top in map(Path, _SHARED):
-        with contextlib.suppress(OSError):
-            for each in list(os.scandir(top)):
-                found = each.stat(follow_symlinks=False)
-                if found.st_uid == uid:
-                    _remove(Path(each.path), directory=stat.S_ISDIR(found.st_mode))
+        for name in os.listdir(top) if top.is_dir() else ():
+            with contextlib.suppress(OSError):
+                if os.lstat(top / name).st_uid == uid:
+                    trees.remove(top / name, check=False)
     for kind, option in (("shm", "-m"), ("msg", "-q"), ("sem", "-s")):
         for number in _ipc(kind, uid):
             run(["ipcrm", option, number], check=False)
@@ -97,8 +109,3 @@ def _ipc(kind: str, uid: int) -> Iterator[str]:
         return
     number, owner = 1, head.index("uid")
     yield from (fields[number] for fields in lines if fields[owner] == str(uid))
-
-
-def _remove(path: Path, *, directory: bool) -> None:
-    with contextlib.suppress(OSError):
-        shutil.rmtree(path) if directory else path.unlink()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import pwd
 import re
 import shutil
 import threading
@@ -19,7 +20,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from deploykit.agent import installing
+from deploykit.agent import installing, trees
 from deploykit.agent.deployment import Deployment, whole
 from deploykit.agent.installing import Tell
 from deploykit.agent.process import TimedOut, run
@@ -43,11 +44,17 @@ _PINNED = re.compile(
 #: The mark of a shared one that was made to its end.
 _BUILT = ".built"
 
-#: As `compileall -j 0`, which takes half as long again: it hands out each file for itself.
-_COMPILE = """
+#: FOLDER COUNT: as `compileall -j COUNT`, which takes half as long again: it hands out each file for itself. No
+#: link is followed: an app may have it lead to another's file, whose constants it would read in what is compiled.
+COMPILE = """
 import compileall, os, sys
-files = sorted(f"{top}/{name}" for top, _, names in os.walk(sys.argv[1]) for name in names if name.endswith(".py"))
-count = os.cpu_count() or 1
+top, count = sys.argv[1:]
+files = []
+for folder, inner, names in os.walk(top):
+    inner[:] = [each for each in inner if each != "node_modules"]
+    files += [f"{folder}/{name}" for name in names if name.endswith(".py")]
+files = sorted(each for each in files if not os.path.islink(each))
+count = int(count)
 for number in range(count):
     if number == count - 1 or os.fork() == 0:
         for file in files[number::count]:
@@ -77,7 +84,7 @@ def install(deployment: Deployment, tell: Tell) -> None:
     if complete(deployment):
         return
     venv, user = deployment.virtualenv, deployment.app
-    shutil.rmtree(venv, ignore_errors=True)
+    trees.remove(venv)
     venv.mkdir(mode=0o750)
     shutil.chown(venv, "root", user)  # uv, as the app, looks whether an interpreter is in it
     try:
@@ -85,7 +92,7 @@ def install(deployment: Deployment, tell: Tell) -> None:
         if not _shared(deployment, uv):
             _alone(deployment, uv)
     except BaseException:
-        shutil.rmtree(venv, ignore_errors=True)
+        trees.remove(venv, check=False)
         raise
     shutil.chown(venv, "root", user)
     venv.chmod(0o750)
@@ -109,7 +116,9 @@ def _alone(deployment: Deployment, uv: installing.Uv) -> None:
     venv, user = deployment.virtualenv, deployment.app
     shutil.chown(venv, user, user)
     installing.fill(deployment, uv)
-    _seal(venv, f"root:{user}")
+    account = pwd.getpwnam(user)
+    trees.take(venv, account.pw_uid, 0, account.pw_gid)
+    (venv / ".lock").unlink(missing_ok=True)  # uv's
 
 
 # -- by the builder, for all -------------------------------------------------------------------------------------------
@@ -183,9 +192,10 @@ def _build(deployment: Deployment, place: Path, pins: str) -> bool:
     if python is None:
         shutil.rmtree(place, ignore_errors=True)
         return False
-    _seal(place, "root:root")
+    _seal(place)
     # Not by the virtualenv's own python: a package's .pth file would run as root.
-    run([python, "-I", "-S", "-c", _COMPILE, str(place / "lib")], check=False)
+    count = str(os.cpu_count() or 1)
+    run([python, "-I", "-S", "-c", COMPILE, str(place / "lib"), count], check=False)
     place.chmod(0o755)
     os.sync()  # as for the app's own: the mark says that all is there
     (place / _BUILT).touch(mode=0o644)
@@ -199,9 +209,9 @@ def _ran(argv: Sequence[str], env: Mapping[str, str], folder: Path, seconds: flo
         return False
 
 
-def _seal(folder: Path, owner: str) -> None:
+def _seal(folder: Path) -> None:
     """Root's alone to write. uv leaves a lock file there that anybody may write to: it must not be shared."""
-    run(["chown", "-R", "-h", owner, str(folder)])
+    run(["chown", "-R", "-h", "root:root", str(folder)])
     (folder / ".lock").unlink(missing_ok=True)
     run(["chmod", "-R", "go-w", str(folder)])
 

@@ -6,16 +6,20 @@ HTTP brings TLS and mail along, 15 ms of it: who needs it loads this when there 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import http.client
 import secrets
 import socket
 import struct
+import threading
+from collections.abc import Iterator
 from http.client import HTTPException as HTTPException
 
 from deploykit.agent.dataclass import dataclass
 from deploykit.agent.secret import Secret
 
+_LIMIT = 60.0  # seconds, for who has none
 #: What is read of a body, in bytes: enough for any page.
 _LARGEST = 4 << 20
 #: RFC 6455, 1.3: what a server adds to the key before it hashes it, to show that it speaks WebSocket.
@@ -104,14 +108,33 @@ def handshake(path: str, url: str, host: str, scheme: str, timeout: float, front
         "Sec-WebSocket-Key": key,
         **({"X-Forwarded-Proto": scheme, "X-Forwarded-For": "127.0.0.1"} if path else front.headers(scheme)),
     }
-    try:
+    with _limited(connection):
         connection.request("GET", url, headers=headers)
         response = connection.getresponse()
         proof = base64.b64encode(hashlib.sha1((key + _WEBSOCKET).encode()).digest()).decode()
         if response.status == 101 and response.headers.get("Sec-WebSocket-Accept") != proof:
             raise HTTPException("it answers 101 without the proof of RFC 6455")
         return response.status
+
+
+@contextlib.contextmanager
+def _limited(connection: http.client.HTTPConnection) -> Iterator[None]:
+    """Closes it after, and cuts it off when the whole answer takes thrice as long as one part of it may.
+
+    A server that sends a byte now and then would else hold up the deploy for ever.
+    """
+
+    def cut() -> None:
+        with contextlib.suppress(OSError, AttributeError):  # not connected, or closed meanwhile
+            connection.sock.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(3 * (connection.timeout or _LIMIT), cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
     finally:
+        timer.cancel()
         connection.close()
 
 
@@ -133,10 +156,8 @@ class _Tls(http.client.HTTPConnection):
 
 
 def _get(connection: http.client.HTTPConnection, url: str, host: str, headers: dict[str, str]) -> tuple[int, str]:
-    try:
+    with _limited(connection):
         fixed = {"Host": host, "User-Agent": "deploykit-health", "Connection": "close"}
         connection.request("GET", url, headers={**fixed, **headers})
         response = connection.getresponse()
         return response.status, response.read(_LARGEST).decode("utf-8", "replace")
-    finally:
-        connection.close()

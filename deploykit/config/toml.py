@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
 import re
 import sys
@@ -34,13 +35,51 @@ _WORDS = {
 def parse(text: str, file: str) -> dict[str, Any]:
     """The document as plain values.
 
-    Raises ConfigError with line and column when the text is not TOML.
+    Raises ConfigError with line and column when the text is not TOML, or has what no key of ours can be.
     """
     try:
         document: dict[str, Any] = tomllib.loads(text)
+        way = _impossible(document, ())
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([_syntax(str(error), text)], file) from None
+    except RecursionError:
+        raise ConfigError([Problem("", "", 1, "tables or lists are nested too deeply")], file) from None
+    except ValueError:  # Python reads numbers of 4300 digits at most
+        found = re.search(r"\d{4000}", text.replace("_", ""))
+        line = text.count("\n", 0, found.start()) + 1 if found else 1
+        raise ConfigError([Problem("", "", line, "invalid number: it has too many digits")], file) from None
+    if way is not None:
+        *table, key = (str(part).replace("\0", "\\0") for part in way[0][:4])
+        lines = positions(text)
+        line = next((lines[way[0][:end]] for end in range(len(way[0]), 0, -1) if way[0][:end] in lines), 1)
+        allowed = "printable characters" if "NUL" in way[1] else ""
+        raise ConfigError([Problem(".".join(table), key, line, way[1], allowed)], file)
     return document
+
+
+#: Levels of tables and lists: what the file may say has five.
+_DEEPEST = 30
+#: TOML's own range of numbers: https://toml.io/en/v1.0.0#integer
+_LARGEST = 2**63
+
+
+def _impossible(value: Any, way: Path) -> tuple[Path, str] | None:
+    """Where the first value stands that nothing can take, and what is wrong with it; None when there is none."""
+    if len(way) > _DEEPEST:
+        return way, "tables or lists are nested too deeply"
+    if isinstance(value, str) and "\0" in value:
+        return way, "invalid text: it has a NUL character in it"
+    if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
+        return way, "invalid number: it does not fit into 64 bits"
+    if isinstance(value, float) and not math.isfinite(value):
+        return way, f"invalid number: {value}"
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, each in inner:
+        if isinstance(key, str) and "\0" in key:
+            return (*way, key), "invalid key: it has a NUL character in it"
+        if found := _impossible(each, (*way, key)):
+            return found
+    return None
 
 
 def _syntax(message: str, text: str) -> Problem:

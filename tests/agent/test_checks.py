@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import http.server
 import socketserver
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -37,10 +39,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Sec-WebSocket-Accept", proof if self.path == "/ws" else "x")
             self.end_headers()
             return
+        if self.path == "/endless":
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                    time.sleep(0.02)
         status, body = {
             "/": (200, PAGE),
             "/json": (200, '{"database": {"ok": true, "names": ["a", "b"]}, "n": 1.5}'),
             "/moved": (302, ""),
+            "/deep": (200, "[" * 100_000),
             "/broken": (500, "Traceback: the moon"),
         }.get(self.path, (404, "nothing"))
         self.send_response(status)
@@ -77,6 +85,7 @@ def place(tmp_path: Path) -> Iterator[str]:
         (Check("/json", json=(("database.ok", "false"),)), "says database.ok is true instead of false"),
         (Check("/json", json=(("database.ok.deeper", "1"),)), "has no database.ok.deeper in its JSON"),
         (Check("/", json=(("a", "1"),)), "is no JSON"),
+        (Check("/deep", json=(("a", "1"),)), "is no JSON"),
         (Check("/ws", websocket=True), ""),
         (Check("/", websocket=True), "answered 200 instead of 101"),
     ],
@@ -97,3 +106,13 @@ def test_a_handshake_without_proof_is_none(place: str) -> None:
 
 def test_what_a_page_links_from_its_own_site() -> None:
     assert checks.linked(PAGE, "http://blog.example/posts/1") == ["/static/a.css?v=1", "/posts/b.js", "/c.js"]
+
+
+def test_what_is_no_url_is_left_out_and_the_rest_is_asked_for_as_browsers_do() -> None:
+    page = '<script src="//["></script><script src="/stàtic/a b%20c.js?q=ä"></script>'
+    assert checks.linked(page, "http://blog.example/") == ["/st%C3%A0tic/a%20b%20c.js?q=%C3%A4"]
+
+
+def test_an_answer_that_never_ends_is_cut_off(place: str) -> None:
+    with pytest.raises((OSError, visits.HTTPException)):
+        visits.ask(place, "/endless", "blog.example", "http", 0.2)

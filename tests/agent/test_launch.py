@@ -58,7 +58,7 @@ class Supervisor:
         return self.start(sys.executable, "-c", SERVER, socket="a.sock", **options)
 
     def dies(self) -> None:
-        """As by `kill -9`: nobody reads what the programs print."""
+        """As by `kill -9`: what the programs print is read no more."""
         for program in self.programs:
             assert program.stdout is not None
             program.stdout.close()

@@ -125,3 +125,25 @@ def until(true: Callable[[], bool]) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_endless_output_is_ended() -> None:
+    with pytest.raises(Failed, match="sh printed more than 64 MiB"):
+        run(["sh", "-c", "exec cat /dev/zero"])
+
+
+def test_of_lines_without_end_the_last_are_kept() -> None:
+    longest, count = 0, 0
+
+    def hear(line: str) -> None:
+        nonlocal longest, count
+        longest, count = max(longest, len(line)), count + len(line)
+
+    done = run(["sh", "-c", "head -c 40000000 /dev/zero; echo; echo the end"], output=hear)
+    assert count == 40_000_007 and longest < 2 << 20
+    assert len(done.stdout) < 10 << 20 and done.stdout.endswith("the end")
+
+
+def test_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Failed, match="gone is not on the host"):
+        run(["true"], cwd=str(tmp_path / "gone"))

@@ -249,7 +249,7 @@ def test_a_run_nobody_saw_the_end_of_is_told_once(state: Path) -> None:
     assert runs.unseen() == []
 
 
-def test_a_reader_sees_whole_events_only(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_reader_sees_whole_events_only(state: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run = runs.Run("1")
     run.create()
     line = b'{"event":"end","ok":true}\n'
@@ -262,7 +262,7 @@ def test_a_reader_sees_whole_events_only(state: Path, capsys: pytest.CaptureFixt
         return True
 
     assert run.relay(alive) == {"event": "end", "ok": True}
-    assert capsys.readouterr().out == line.decode()
+    assert capfd.readouterr().out == line.decode()
 
 
 def test_owing_is_written_before_the_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploykit.agent import paths, slots
-from deploykit.agent.deployment import boot_text, live
+from deploykit.agent.deployment import Deployment, Health, Venv, boot_text, live
 from deploykit.agent.resource import Failed
 from deploykit.model import layout
 from deploykit.recipes.sockets import Moved
@@ -81,3 +81,24 @@ def test_nothing_of_the_kind_is_made_for_a_new_app(root: Path) -> None:
     assert links.observe() == links.wanted()
     remember(sockets={"a": []})
     assert links.observe() == links.wanted()
+
+
+def test_a_release_of_an_earlier_version_is_not_waited_for(root: Path) -> None:
+    layout.supervisor("blog", "b").parent.mkdir(parents=True)
+    layout.supervisor("blog", "b").write_text("[program:blog-b]\ncommand=/bin/sh /etc/deploykit/blog.b.run web\n")
+    deployment = Deployment(
+        app="blog",
+        release="r2",
+        tree="",
+        label="",
+        root="",
+        venv=Venv("k", "/uv", (), "3.12", "none", (), ()),
+        slot_a=(),
+        slot_b=(),
+        health=Health("/", "blog.example", "http", strict=False, proxy=True),
+        database="none",
+        database_name="",
+        keep=5,
+    )
+    with pytest.raises(Failed, match="was made by an earlier version"):
+        slots.start(deployment, "b")

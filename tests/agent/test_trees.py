@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from deploykit.agent import trees
+from deploykit.agent import trees, virtualenv
 from deploykit.agent.resource import Failed
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="sets owners: needs root")
@@ -109,3 +111,95 @@ def test_a_folder_that_is_not_there_is_told(code: Path, tmp_path: Path) -> None:
         trees.publish(code, "build", tmp_path / "public", WWW, tmp_path)
     with pytest.raises(Failed, match="gone is a link that leads out"):
         trees.publish(code, "gone", tmp_path / "public", WWW, tmp_path)
+
+
+#: Puts a link to the folder $2 in the place of $1 as soon as it may, and has one of the files in it.
+SWAP = """
+import os, sys
+inner, outside, first = sys.argv[1:]
+os.setresgid(65533, 65533, 65533)
+os.setresuid(65533, 65533, 65533)
+print("ready", flush=True)
+while os.stat(f"{inner}/{first}").st_uid == 0:
+    pass
+while True:
+    try:
+        os.rename(inner, f"{inner}.aside")
+        break
+    except PermissionError:
+        pass
+os.symlink(outside, inner)
+"""
+
+
+def test_what_is_given_leads_nowhere_meanwhile(tmp_path: Path) -> None:
+    """The app has a part of the tree already while root goes on with the rest."""
+    inner, outside = tmp_path / "code/inner", tmp_path / "outside"
+    for folder in (inner, outside):
+        folder.mkdir(parents=True)
+        for number in range(5000):
+            (folder / str(number)).touch()
+    for each in (tmp_path, *list(tmp_path.parents)[:3]):
+        each.chmod(0o755)
+    first = next(os.scandir(inner)).name
+    with subprocess.Popen([sys.executable, "-c", SWAP, inner, outside, first], stdout=subprocess.PIPE) as swap:
+        try:
+            assert swap.stdout is not None and swap.stdout.readline() == b"ready\n"
+            trees.give(tmp_path / "code", APP, APP)
+            assert swap.wait(60) == 0
+        finally:
+            swap.kill()
+    assert {each.stat().st_uid for each in outside.iterdir()} == {0}
+
+
+def test_a_tree_of_any_depth_is_removed(tmp_path: Path) -> None:
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=here)
+        there = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = there
+    os.close(here)
+    trees.remove(tmp_path / "d")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_links_are_removed_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/file").touch()
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "gone/link").symlink_to(tmp_path / "kept")
+    trees.remove(tmp_path / "gone")
+    trees.remove(tmp_path / "gone")
+    (tmp_path / "link").symlink_to(tmp_path / "kept")
+    trees.remove(tmp_path / "link")
+    assert [each.name for each in tmp_path.iterdir()] == ["kept"] and (tmp_path / "kept/file").exists()
+
+
+def test_a_tree_without_end_is_not_taken(code: Path) -> None:
+    place = code
+    for _ in range(300):
+        place /= "d"
+        place.mkdir()
+    trees.give(code, APP, APP)
+    with pytest.raises(Failed, match="more than 200 folders deep"):
+        trees.take(code, APP, 0, APP)
+
+
+def test_links_in_a_circle_are_published_as_they_are(code: Path, tmp_path: Path) -> None:
+    (code / "dist/loop").symlink_to("loop")
+    trees.publish(code, "dist", tmp_path / "public", WWW, code / "nowhere")
+    assert os.readlink(tmp_path / "public/dist/loop") == "loop"
+    with pytest.raises(Failed, match="the folder dist/loop, which nginx is to serve, is not there"):
+        trees.publish(code, "dist/loop", tmp_path / "more", WWW, code / "nowhere")
+
+
+def test_what_is_compiled_is_no_links_target(tmp_path: Path) -> None:
+    top = tmp_path / "code"
+    for path in ("a/one.py", "two.py", "node_modules/three.py"):
+        (top / path).parent.mkdir(parents=True, exist_ok=True)
+        (top / path).write_text("x = 1\n")
+    (tmp_path / "secret").write_text("key = 'sesame'\n")
+    (top / "linked.py").symlink_to(tmp_path / "secret")
+    subprocess.run([sys.executable, "-IS", "-c", virtualenv.COMPILE, top, "2"], check=True)
+    assert sorted(each.name.partition(".")[0] for each in top.rglob("*.pyc")) == ["one", "two"]

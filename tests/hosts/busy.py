@@ -123,6 +123,11 @@ server = "uvicorn"
 workers = 2
 paths = ["/other/"]
 
+[apps.tiny.processes.third]
+asgi = "tiny.echo:application"
+server = "daphne"
+paths = ["/third/"]
+
 [apps.tiny.schedule.tick]
 command = "env > /srv/tiny/data/tick.env; echo ticked; sleep 3"
 at = "*:*:0/1"

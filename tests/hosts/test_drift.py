@@ -156,6 +156,7 @@ def test_everything_altered_by_hand(site: Project, host: Host, alter: Any) -> No
         "user ",
         "uv",
         "package ",
+        "connections ",
         "file ",
         "link ",
         "absent ",

@@ -32,6 +32,7 @@ source = "evil"
 domains = ["evil.example"]
 database = "sqlite"
 command_timeout = 4
+persist = ["local.py"]
 
 [apps.rows]
 source = "rows"
@@ -94,7 +95,8 @@ class P(str):
 MEDIA_ROOT = P("x")
 """
 
-#: Goes on in children of its own: the next is there before one has ended.
+#: Goes on in children of its own: the next is there before one has ended. Each ends all others of its user, which
+#: whoever is to end it must not be among.
 FORKS = """
 import os, time
 if os.fork() == 0:
@@ -103,7 +105,21 @@ if os.fork() == 0:
     while time.monotonic() < ends:
         if os.fork() != 0:
             os._exit(0)
+        try:
+            os.kill(-1, 9)
+        except ProcessLookupError:
+            pass
         time.sleep(0.001)
+"""
+
+#: Deeper than Python may call itself, and than a path may be long.
+DEEP = """
+import os, sys
+for top in sys.argv[1:]:
+    os.chdir(top)
+    for _ in range(2500):
+        os.mkdir("d")
+        os.chdir("d")
 """
 
 
@@ -180,6 +196,18 @@ def test_what_killed_dumps_left_is_removed(site: Project, host: Host) -> None:
     assert host.sh("ls -A /srv/evil | grep -c dump || true") == "0"
 
 
+def test_root_compiles_no_file_of_anothers_for_an_app(site: Project, host: Host) -> None:
+    """What is compiled of a file has its texts in it, and the app reads that."""
+    host.sh("echo 'KEY = \"sesame\"' >/etc/deploykit/precious.env; chmod 640 /etc/deploykit/precious.env")
+    host.run("ln", "-s", "/etc/deploykit/precious.env", "/srv/evil/persist/local.py", user="evil")
+    site.edit("evil/tiny/urls.py", "version", "another version")
+    site.deploy()
+    site.edit("evil/tiny/urls.py", "another version", "version")
+    assert host.sh("ls /srv/evil/releases/*/code/tiny/__pycache__ | grep -c urls") != "0"
+    assert host.sh("grep -rl sesame /srv/evil/releases || true") == ""
+    host.sh("rm /srv/evil/persist/local.py /etc/deploykit/precious.env")
+
+
 def test_a_pipe_in_the_place_of_a_database_holds_nothing_up(site: Project, host: Host) -> None:
     host.run("mkfifo", "/srv/evil/data/pipe", user="evil")
     site.edit("evil/tiny/settings.py", "/data/x?mode=rwc&a=", "/data/pipe")
@@ -212,7 +240,10 @@ def test_an_app_leaves_whatever_it_does(site: Project, host: Host) -> None:
     host.run("sh", "-c", "printf 'SQLite format 3\\0garbage' > /srv/evil/data/zz.bin", user="evil")
     host.run("sh", "-c", "setsid sleep 7779 >/dev/null 2>&1 & touch /tmp/of-evil", user="evil")
     host.run("mkdir", "-p", "/dev/shm/of-evil/x", user="evil")
-    host.run("sh", "-c", 'exec python3 -c "$1" >/dev/null 2>&1', "sh", FORKS, user="evil")
+    host.run("truncate", "--size=2G", "/srv/evil/data/zz.bin", user="evil")
+    host.run("python3", "-c", DEEP, "/srv/evil/data", "/run/evil", "/tmp", user="evil")
+    assert site.fab("status").status == 0
+    host.run("sh", "-c", 'exec python3 -c "$1" >/dev/null 2>&1', "sh", FORKS, user="evil", check=False)
     uid = host.said("id", "-u", "evil")
     ran = site.fab("remove-app", "evil", "--delete-data", "--yes")
     assert ran.status == 0, ran.text
@@ -220,7 +251,11 @@ def test_an_app_leaves_whatever_it_does(site: Project, host: Host) -> None:
     assert host.run("pgrep", "-u", uid, check=False).stdout == ""
     assert host.sh(f"find / -path /proc -prune -o -path /sys -prune -o -uid {uid} -print") == ""
     assert host.sh("ls /var/log/nginx /run | grep -c evil || true") == "0"
-    assert "garbage" in host.sh("tr -d '\\0' < $(ls /var/backups/deploykit/evil/*-deleted-zz.sqlite3)")
+    copy = "/var/backups/deploykit/evil/*-deleted-zz.sqlite3"
+    assert "garbage" in host.sh(f"head -c 100 {copy} | tr -d '\\0'")
+    size, blocks = host.sh(f"stat --format='%s %b' {copy}").split()
+    assert int(size) == 2 << 30 and int(blocks) < 1000, "without the disk that it does not take"
+    assert host.sh("ls -A /srv | grep -c evil || true") == "0"
     assert host.curl(BANK).status == 200
 
 
@@ -242,12 +277,14 @@ def test_a_dump_is_restored_as_the_docs_say_and_not_by_a_superuser(site: Project
 def test_an_app_takes_no_more_connections_than_its_own(host: Host) -> None:
     limit = int(host.psql("postgres", "SELECT rolconnlimit FROM pg_roles WHERE rolname = 'rows'"))
     assert 10 <= limit < int(host.psql("postgres", "SHOW max_connections")) - 10
-    many = f"for i in $(seq {limit + 20}); do psql -Xqd rows -c 'SELECT pg_sleep(6)' & done;"
-    host.run("sh", "-c", f"({many} wait) >/dev/null 2>&1 </dev/null & sleep 3; true", user="rows")
+    many = f"for i in $(seq {limit + 20}); do psql -Xqd rows -c 'SELECT pg_sleep(300)' & done;"
+    host.run("sh", "-c", f"({many} wait) >/dev/null 2>&1 </dev/null &", user="rows")
     taken = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'rows'"
-    assert int(host.psql("postgres", taken)) == limit
+    host.sh(f'until [ $(runuser -u postgres -- psql -XAtqc "{taken}") -ge {limit} ]; do sleep 0.1; done')
     refused = host.run("psql", "-Xqd", "rows", "-c", "SELECT 1", user="rows", check=False)
     assert "too many connections for role" in refused.stderr
+    assert int(host.psql("postgres", taken)) == limit
+    host.psql("postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'rows'")
 
 
 def test_a_restart_of_postgresql_is_planned(site: Project, host: Host) -> None:
@@ -263,6 +300,18 @@ def test_a_restart_of_postgresql_is_planned(site: Project, host: Host) -> None:
     ran = site.fab("plan")
     assert ran.status == 2 and "restart PostgreSQL" not in ran.stdout, ran.text
     site.write(text)
+
+
+def test_a_lock_on_a_table_keeps_no_app_on_the_host(site: Project, host: Host) -> None:
+    """What the server does for a client that was killed goes on."""
+    lock = "psql -Xqd rows -c 'BEGIN; LOCK TABLE notes_note; SELECT pg_sleep(300)' >/dev/null 2>&1 </dev/null &"
+    host.run("sh", "-c", lock, user="rows")
+    held = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND relation IS NOT NULL"
+    host.sh(f'until [ $(runuser -u postgres -- psql -XAtqd rows -c "{held}") != 0 ]; do sleep 0.1; done')
+    ran = site.fab("remove-app", "rows", "--delete-data", "--yes")
+    assert ran.status == 0, ran.text
+    assert host.psql("postgres", "SELECT count(*) FROM pg_database WHERE datname = 'rows'") == "0"
+    assert host.sh("ls /var/backups/deploykit/rows/*-deleted.dump")
 
 
 def rows(host: Host, pattern: str) -> str:

@@ -74,7 +74,7 @@ def environ(host: Host, pid: str) -> dict[str, str]:
 
 def test_everything_runs_and_a_second_deploy_does_nothing(site: Project, host: Host) -> None:
     now = slot(host)
-    names = {"beat-1", "live-1", "other-1", "worker-1", "worker-2"}
+    names = {"beat-1", "live-1", "other-1", "third-1", "worker-1", "worker-2"}
     assert set(host.programs()) == {f"tiny-{now}", *(f"tiny-{now}.{name}" for name in names)}
     # The process itself, not a shell around it, or a stop signal would not reach it.
     pid = host.programs()[f"tiny-{now}.worker-1"]
@@ -98,6 +98,7 @@ def test_with_all_of_it_nothing_to_do_is_one_exec(site: Project, host: Host) -> 
 def test_websockets_go_through_nginx_and_the_rest_to_the_app(host: Host) -> None:
     assert echoed(host, "/ws/chat", "grüß dich") == "echo: grüß dich"
     assert echoed(host, "/other/chat", "hello") == "echo: hello"
+    assert echoed(host, "/third/chat", "hello") == "echo: hello"
     assert host.curl(TINY, "/ws/plain").text == "asgi /ws/plain"
     assert "version 1" in host.curl(TINY).text
 
@@ -109,7 +110,8 @@ def test_all_have_the_same_environment(host: Host) -> None:
            "SYSTEMD_EXEC_PID", "SHELL", "SERVER_SOFTWARE", "LC_ALL", "MEMORY_PRESSURE_WATCH",
            "MEMORY_PRESSURE_WRITE", "MAIL", "SSH_CLIENT", "SSH_CONNECTION", "TERM", "XDG_RUNTIME_DIR",
            "XDG_SESSION_CLASS", "XDG_SESSION_ID", "XDG_SESSION_TYPE", "DBUS_SESSION_BUS_ADDRESS", "MOTD_SHOWN",
-           "SSH_TTY", "LISTEN_FDS", "LISTEN_PID"}  # fmt: skip
+           "SSH_TTY", "LISTEN_FDS", "LISTEN_FDNAMES",
+           "LISTEN_PID"}  # fmt: skip
     found = {name: environ(host, pid) for name, pid in host.programs().items()}
     assert eventually(lambda: host.run("test", "-s", "/srv/tiny/data/tick.env", check=False).returncode == 0, 10)
     by_hand = host.said("/usr/local/lib/deploykit/in-app", "tiny", "python", "-c",
@@ -158,6 +160,16 @@ def never_twice(host: Host) -> None:
             running = ""
 
 
+def test_workers_and_the_scheduler_outlive_supervisor(host: Host) -> None:
+    """The next deploy has what outlived it to replace."""
+    programs, before = set(host.programs()), beats(host)
+    host.sh("kill -KILL $(systemctl show --property=MainPID --value supervisor.service)")
+    assert eventually(lambda: set(host.programs()) == programs, 30)
+    after = beats(host)
+    assert len(after) > len(before) and {each[1] for each in after} == {each[1] for each in before}
+    never_twice(host)
+
+
 def test_a_deploy_loses_no_task_and_no_beat_comes_twice(site: Project, host: Host) -> None:
     before, old = release(host), slot(host)
     site.edit(URLS, "version 1", "version 2")
@@ -188,7 +200,7 @@ def test_a_deploy_loses_no_task_and_no_beat_comes_twice(site: Project, host: Hos
 def test_a_restart_of_a_process_that_answers_requests_drops_none(site: Project, host: Host) -> None:
     """Alone it would be away for a moment: the whole app comes up beside it, of the same release."""
     before, programs, same = slot(host), host.programs(), release(host)
-    with host.visited(TINY, "/ws/plain", "/other/plain", "/") as lost:
+    with host.visited(TINY, "/ws/plain", "/other/plain", "/third/plain", "/") as lost:
         ran = site.fab("restart", "--process", "live")
     assert ran.status == 0, ran.text
     assert lost == []

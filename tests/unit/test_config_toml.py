@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deploykit.config.toml import parse, positions, statements
+from deploykit.errors import ConfigError
 
 ODD = '''\
 # a comment = 1
@@ -89,3 +90,23 @@ def test_statements_cover_whole_lines() -> None:
     assert all(each.start == 0 or ODD[each.start - 1] == "\n" for each in found)
     assert statements("a = 1")[0].end == 5
     assert statements("") == [] and statements("# only") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("[apps.x]\nport = " + "9" * 5000, 2, "too many digits"),
+        ("[apps.x]\n\nkeep = 99999999999999999999", 3, "64 bits"),
+        ("[apps.x.web]\ntimeout = inf", 2, "invalid number"),
+        ('[apps.x]\nsource = "a\\u0000b"', 2, "NUL"),
+        ("[apps.x]\nexclude = " + "[" * 40 + "]" * 40, 2, "nested too deeply"),
+        ("x = " + "[" * 5000 + "]" * 5000, 1, "nested too deeply"),
+        ("x = " + "{a=" * 5000 + "1" + "}" * 5000, 1, "nested too deeply"),
+    ],
+    ids=["digits", "64 bits", "inf", "NUL", "deep", "very deep", "tables"],
+)
+def test_what_no_key_can_be_is_a_mistake_with_its_line(text: str, line: int, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "deploykit.toml")
+    (problem,) = caught.value.problems
+    assert problem.line == line and words in problem.what

@@ -11,9 +11,10 @@ from typing import ClassVar
 import pytest
 
 from deploykit import cache, opening, worktree
+from deploykit.channel import Exchange
 from deploykit.errors import DeploykitError
 from deploykit.opening import Ahead, Opening
-from deploykit.transport import Confirm, Exchange, Target
+from deploykit.transport import Confirm, Target
 
 WEB = Target("web1", "203.0.113.5", "root", 22, Path("/keys/id"), "ssh-ed25519 AAAA")
 OTHER = Target("web1", "203.0.113.6")

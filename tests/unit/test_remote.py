@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -46,7 +46,7 @@ class Local:
 class Exchange:
     def __init__(self, command: str, transport: Local) -> None:
         self._transport = transport
-        self._sent = 0
+        self._sent = self._lines = 0
         self.child = subprocess.Popen(
             ["sh", "-c", command],
             stdin=subprocess.PIPE,
@@ -81,12 +81,12 @@ class Exchange:
             with contextlib.suppress(BrokenPipeError):
                 self.child.stdin.close()
 
-    def lines(self) -> Iterator[bytes]:
+    def read(self, deadline: float | None = None) -> bytes:
         assert self.child.stdout is not None
-        for count, line in enumerate(self.child.stdout, 1):
-            yield line
-            if count == self._transport.cut:
-                self._cut()
+        if self._transport.cut and self._lines == self._transport.cut:
+            self._cut()
+        self._lines += 1
+        return self.child.stdout.readline()
 
     def finish(self) -> tuple[int, str]:
         assert self.child.stderr is not None

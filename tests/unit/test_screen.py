@@ -14,19 +14,29 @@ import pytest
 
 from deploykit.agent.resource import Note
 from deploykit.errors import DeploykitError
-from deploykit.screen import Screen, clean, span
+from deploykit.model import events
+from deploykit.model.events import clean, one_line
+from deploykit.screen import _SILENT, Screen, span
 
 #: Clears the screen, names the window, colours, a bell, a backspace, a carriage return that hides what was before, an
-#: 8-bit CSI.
-EVIL = "\x1b[2J\x1b]0;owned\x07\x1b[31mred\x08\rover\x9b2J\x00"
+#: 8-bit CSI, what turns the direction of reading, what is not seen, half a character that cannot be printed, lines that
+#: another one begins, by each character that begins one.
+EVIL = (
+    "\x1b[2J\x1b]0;owned\x07\x1b[31mred\x08\rover\x9b2J\x00\u202egnp.\u2066\u200f\u061c\u200b\ufeff\ud800\U000e0041"
+    "\nfake: 1\x0bfake: 2\x0cfake: 3\x85fake: 4\u2028fake: 5\u2029fake: 6\x1efake: 7"
+)
 
 
 def harmless(text: str) -> bool:
-    return not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", text)
+    steers = r"[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+    misleads = r"[\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\U000e0000-\U000e0fff]"
+    begins = [each for each in text.splitlines() if each.startswith("fake")]
+    return not re.search(f"{steers}|{misleads}", text) and not begins
 
 
 def test_control_characters_are_stripped() -> None:
-    assert harmless(clean(EVIL)) and "red" in clean(EVIL) and "over" in clean(EVIL)
+    assert "red" in clean(EVIL) and "over" in clean(EVIL) and harmless(one_line(EVIL))
+    assert harmless(clean(EVIL.partition("\n")[0]))
     assert clean("tab\tand\nnew line, grüße, 写真") == "tab\tand\nnew line, grüße, 写真"
 
 
@@ -62,7 +72,9 @@ EVENTS: list[dict[str, Any]] = [
     {"event": "deployed", "app": EVIL, "release": EVIL, "seconds": 1.0},
     {"event": "error", "what": EVIL, "detail": EVIL, "todo": EVIL},
     {"event": "end", "ok": False},
-    {"event": "nobody knows this one"},
+    {"event": "progress", "line": f"{EVIL}\n{EVIL}"},
+    {"event": "restarted", "app": EVIL, "release": EVIL, "processes": [EVIL]},
+    {"event": "restarted", "app": EVIL, "release": EVIL, "processes": []},
 ]
 
 
@@ -76,6 +88,17 @@ def test_no_event_of_a_host_steers_the_terminal(
     screen.stop()
     shown = capsys.readouterr()
     assert harmless(shown.out) and harmless(shown.err)
+
+
+def test_every_kind_of_event_is_shown_or_meant_to_be_silent() -> None:
+    shown = {name.removeprefix("_on_") for name in vars(Screen) if name.startswith("_on_")}
+    assert shown | _SILENT == set(events.KINDS) and not shown & _SILENT
+    assert {each["event"] for each in EVENTS} | {"log"} == shown
+
+
+def test_a_log_is_a_log_where_no_terminal_is(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen(several=True).event("web1", {"event": "log", "app": "a", "from": EVIL, "line": "\x1b[31mred"})
+    assert capsys.readouterr().out.endswith(" | \x1b[31mred\n")
 
 
 def test_nor_does_a_plan_a_table_or_an_error(capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,7 +156,7 @@ def test_not_even_on_a_terminal(tmp_path: Any) -> None:
     assert "error: host web1" in written and "Traceback" not in written
     # rich's own colours and cursor moves are there; none of the host's is.
     assert "\x1b[" in written
-    for bad in ("\x1b[2J", "\x1b]0", "\x07", "\x08", "\x9b", "\x00"):
+    for bad in ("\x1b[2J", "\x1b]0", "\x07", "\x08", "\x9b", "\x00", "\u202e", "\u200b", "\nfake"):
         assert bad not in written
 
 

@@ -17,7 +17,7 @@ from deploykit.config import loads
 from deploykit.config.project import Project
 from deploykit.config.references import SERVICES, known
 from deploykit.errors import ConfigError, Problem
-from deploykit.recipes import ORDER, memcached, rabbitmq
+from deploykit.recipes import ORDER, ports, rabbitmq
 from deploykit.recipes.app import environment, references
 from deploykit.recipes.postgres import Extension, Setting
 from deploykit.recipes.sizing import sizes
@@ -192,10 +192,13 @@ def test_memcached_runs_as_the_app() -> None:
     assert found["service memcached.service"].wanted() == {"running": False, "enabled": False}
 
 
-def test_memcached_on_a_port_is_open_to_the_other_apps_and_says_so() -> None:
-    (note,) = memcached.notes(Host("web1", apps=(BLOG, replace(SHOP, services=()))), BOOKWORM)
-    assert note.warning and "pages of my-blog" in note.text and "11311" in note.text
-    assert not list(memcached.notes(Host("web1", apps=(BLOG,)), BOOKWORM))
+def test_each_port_is_for_its_own_users() -> None:
+    other = replace(SHOP, services=())
+    found = {guard.port: guard for guard in ports.guards(Host("web1", apps=(BLOG, other)))}
+    assert found[11311].servers == found[11311].clients == ("root", "my-blog")
+    assert {"root", "rabbitmq", "my-blog"} <= set(found[5672].clients) and "my" not in found[5672].clients
+    assert "my-blog" not in found[5672].servers and "my-blog" not in found[25672].clients
+    assert ports.guards(Host("web1", apps=(BLOG,))) == ()
 
 
 def test_rabbitmq_is_told_to_keep_to_the_machine_before_its_package_comes() -> None:

@@ -159,8 +159,8 @@ class Sudo:
 
     def close_write(self) -> None: ...
 
-    def lines(self) -> Iterator[bytes]:
-        yield from ()
+    def read(self, deadline: float | None = None) -> bytes:
+        return b""
 
     def finish(self) -> tuple[int, str]:
         return 1, self._said.pop(0)
@@ -193,10 +193,10 @@ class Says(Sudo):
     """A host whose shell or key prints something first."""
 
     def __init__(self, *lines: bytes) -> None:
-        self._lines = lines
+        self._lines = list(lines)
 
-    def lines(self) -> Iterator[bytes]:
-        yield from self._lines
+    def read(self, deadline: float | None = None) -> bytes:
+        return self._lines.pop(0) if self._lines else b""
 
     def finish(self) -> tuple[int, str]:
         return 142, ""

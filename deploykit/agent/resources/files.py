@@ -159,9 +159,13 @@ class DataDirectory(Directory):
     removable: ClassVar[bool] = False
 
     def erase(self) -> str:
-        import shutil
+        from deploykit.agent import trees  # which only a removal needs
 
-        shutil.rmtree(self.path, ignore_errors=True)
+        complaints = trees.remove(self.path, check=False)
+        # A disk of the user's that is mounted there stays, empty.
+        if not all(line.endswith(("resource busy", "not empty")) for line in complaints.splitlines()):
+            todo = "correct that on the host, then run the same command again"
+            raise Failed(f"{self.path} could not be removed", complaints, todo)
         return ""
 
 

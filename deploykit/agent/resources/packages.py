@@ -166,7 +166,7 @@ def outdated() -> bool:
     for path in (_LISTS, f"{_LISTS}/partial", "/var/lib/apt/periodic/update-success-stamp"):
         with contextlib.suppress(FileNotFoundError):
             newest = max(newest, os.stat(path).st_mtime)
-    return time.time() - newest > _DAY
+    return not 0 <= time.time() - newest <= _DAY  # a clock that was put back tells nothing
 
 
 def _update() -> None:

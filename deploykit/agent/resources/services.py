@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 from deploykit.agent.dataclass import dataclass
@@ -76,7 +77,7 @@ class Service(Resource):
             journal = run(("journalctl", "--no-pager", "-q", "-n", "20", "-o", "cat", "-u", self.unit), check=False)
             raise Failed(
                 f"the service {self.unit} does not start",
-                tail(f"{done.stderr}\n{journal.stdout}"),
+                tail(f"{done.stderr}\n{journal.stdout}{_holders(journal.stdout)}"),
                 f"`systemctl status {self.unit}` and `journalctl -u {self.unit}` on the host show more.",
             )
 
@@ -86,6 +87,18 @@ class SharedService(Service):
     """A service that others than deploykit's apps may use as well: it stays as it is when nothing of ours wants it."""
 
     removable: ClassVar[bool] = False
+
+
+def _holders(said: str) -> str:
+    """Who listens at the ports that a service's words call taken: another app may have done so while it was down.
+
+    Redis says "Could not create server TCP listening socket 127.0.0.1:6401: bind: Address already in use".
+    """
+    if "ddress already in use" not in said:
+        return ""
+    lines = run(("ss", "-Hltnp"), check=False).stdout.splitlines()
+    ports = set(re.findall(r":(\d{4,5})\b", said))
+    return "".join(f"\ntaken: {line}" for line in lines for port in ports if f":{port} " in line)
 
 
 def _show(unit: str) -> dict[str, str]:
