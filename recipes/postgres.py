@@ -13,12 +13,15 @@ from deploykit.agent import dump
 from deploykit.agent.dataclass import dataclass
 from deploykit.agent.process import run
 from deploykit.agent.resource import Action, Failed, NotYet, Render, Resource, State
-from deploykit.agent.resources import Directory, File, Package, SharedService
+from deploykit.agent.resources import REREAD, Directory, File, Package, SharedService
 from deploykit.agent.values import Facts, Host
 from deploykit.recipes.extensions import PACKAGES, PRELOADED
 from deploykit.recipes.psql import Script, ask, extensions, seen
 from deploykit.recipes.sizing import sizes
 from deploykit.recipes.systems import system
+
+#: Of all clusters.
+_DROP_IN = "/etc/systemd/system/postgresql@.service.d"
 
 
 @dataclass(frozen=True)
@@ -357,6 +360,8 @@ def recipe(host: Host, facts: Facts, render: Render) -> Iterator[Resource]:
     text = render("postgres/deploykit.conf.j2", start=start, size=sizes(facts, host.apps).postgres)
     reload = Action("reload PostgreSQL", (("systemctl", "reload", cluster(major)),), check=readable(major))
     yield File(f"/etc/postgresql/{major}/main/conf.d/deploykit.conf", text, actions=(reload,))
+    yield Directory(_DROP_IN)
+    yield File(f"{_DROP_IN}/deploykit.conf", render("postgres/service.conf.j2"), actions=(REREAD,))
     yield SharedService("postgresql.service")  # stands for all clusters: starts them at boot
     yield SharedService(cluster(major))
     yield Started(major, start)

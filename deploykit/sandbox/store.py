@@ -8,7 +8,7 @@ import fcntl
 import json
 import os
 import re
-import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,7 +129,8 @@ def empty_trash() -> None:
     """Deletes what was thrown away, also by a process that was killed before it came to this."""
     with shared_lock("trash"):  # two that delete the same would stumble over each other
         for each in _TRASH.iterdir():
-            shutil.rmtree(each)
+            # not shutil.rmtree: it does one call a level, and an app can nest folders deeper than Python calls
+            subprocess.run(["rm", "-rf", "--", each], stdin=subprocess.DEVNULL, capture_output=True, check=True)
 
 
 def records() -> list[Record]:

@@ -30,6 +30,7 @@ import json, os, subprocess, sys, time
 words = sys.argv[1]
 found = lambda: subprocess.run(["sh", "-c", words], capture_output=True, text=True).stdout.strip()
 old = found()
+assert old not in ("", "0"), f"there is none: {words}"
 os.kill(int(old), 9)
 began = time.monotonic()
 while (new := found()) in ("", "0", old) and time.monotonic() - began < 30:
