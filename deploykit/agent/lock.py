@@ -5,16 +5,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
+import threading
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 from deploykit.agent import paths, process
 from deploykit.agent.dataclass import dataclass
 from deploykit.agent.resource import Failed
+from deploykit.model import layout
 
 
 @dataclass(frozen=True)
@@ -90,38 +92,55 @@ def settle(patience: float = 300.0) -> None:
     """Waits until all programs of earlier runs have ended, and lets those of this one be waited for. Raises Failed.
 
     A killed run leaves its `apt-get`, `uv` or `migrate` behind, and a second one beside it would do harm. They inherit
-    a locked file, and the kernel frees it when the last of them has ended. `patience` in seconds.
+    a locked file, and the kernel frees it when the last of them has ended. An app's programs have a file of that app's,
+    which is waited for when it is that app's turn: what an app leaves behind holds up no other. `patience` in seconds.
     """
-    handle = os.open(paths.PROGRAMS, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    files: dict[str, int] = {"": _locked(paths.PROGRAMS, patience)}
+    opening = threading.Lock()
+
+    def kept(user: str) -> tuple[int, ...]:
+        name = user if user and os.path.lexists(layout.home(user)) else ""
+        with opening:
+            if name not in files:
+                files[name] = _locked(_programs(name), patience)
+            return (files[name],)
+
+    process.keep(kept)
+
+
+def _programs(app: str) -> Path:
+    return paths.PROGRAMS.with_name(f"{paths.PROGRAMS.name}.{app}")
+
+
+def _locked(path: Path, patience: float) -> int:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + patience
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
+            return handle
         except OSError:
             if time.monotonic() > deadline:
                 os.close(handle)
-                raise Failed(
-                    "what an earlier run started still goes on", _users(), "wait for it or end it, then deploy again"
-                ) from None
+                what = "what an earlier run started still goes on"
+                raise Failed(what, _users(path), "wait for it or end it, then deploy again") from None
             time.sleep(0.05)
-    process.keep(handle)
 
 
 def settled() -> None:
     """The run has ended in order. What it leaves running (a build's server for the next build) is nobody's orphan."""
-    process.keep()
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(paths.PROGRAMS)
+    process.keep(None)
+    for path in (paths.PROGRAMS, *paths.STATE.glob(f"{paths.PROGRAMS.name}.*")):
+        path.unlink(missing_ok=True)
 
 
-def _users() -> str:
+def _users(path: Path) -> str:
     """The programs that have the file open, a line each."""
     found = []
     for entry in os.listdir("/proc"):
         try:
             places = {os.readlink(f"/proc/{entry}/fd/{each}") for each in os.listdir(f"/proc/{entry}/fd")}
-            if int(entry) != os.getpid() and str(paths.PROGRAMS) in places:
+            if int(entry) != os.getpid() and str(path) in places:
                 with open(f"/proc/{entry}/comm", encoding="utf-8", errors="replace") as name:
                     found.append(f"{entry} {name.read().strip()}")
         except (OSError, ValueError):

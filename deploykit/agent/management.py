@@ -260,7 +260,7 @@ class Management:
                 stderr=subprocess.STDOUT,
                 env=environment,
                 cwd=str(self._deployment.code),
-                pass_fds=kept(),
+                pass_fds=kept(self._deployment.app),
                 start_new_session=True,  # so that it can be ended with all that it has started
                 **identity,
             )

@@ -47,8 +47,8 @@ _PIPE = 1 << 16  # bytes that a pipe holds: pipe(7)
 _MOST = 64 << 20
 _LONGEST = 1 << 20  # bytes of one line: more is the next line
 
-#: What every program we start inherits open: see `lock.settle`.
-_kept: tuple[int, ...] = ()
+#: What programs that we start inherit open, by their user: see `lock.settle`.
+_keeping: Callable[[str], tuple[int, ...]] | None = None
 
 _memory: dict[object, object] = {}
 _asking: dict[object, threading.RLock] = {}
@@ -107,15 +107,15 @@ def forget() -> None:
     _memory.clear()
 
 
-def keep(*handles: int) -> None:
-    """Every program that is started from now on has these open for as long as it runs, and so have its own."""
-    global _kept
-    _kept = handles
+def keep(handles: Callable[[str], tuple[int, ...]] | None) -> None:
+    """Programs have these open from now on, by the user who runs them, and so have their own: see `lock.settle`."""
+    global _keeping
+    _keeping = handles
 
 
-def kept() -> tuple[int, ...]:
-    """What programs inherit, for who starts one without `run`."""
-    return _kept
+def kept(user: str) -> tuple[int, ...]:
+    """What programs of `user` ("" is root) inherit. Raises Failed when an earlier run's still go on."""
+    return _keeping(user) if _keeping is not None else ()
 
 
 def as_user(user: str, env: Mapping[str, str] | None, *, whole: bool = False) -> tuple[dict[str, str], dict[str, Any]]:
@@ -195,7 +195,7 @@ def run(
             stderr=subprocess.PIPE if output is None else subprocess.STDOUT,
             env=environment,
             cwd=cwd or "/",
-            pass_fds=_kept,
+            pass_fds=kept(user),
             start_new_session=True,  # so that it can be ended with all that it has started
             **identity,
         ) as child:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from deploykit.agent import paths, supervisord, transaction
+from deploykit.agent import kept_releases, paths, supervisord, transaction
 from deploykit.agent.deployment import Deployment, Program, live
 from deploykit.agent.programs import Beside
 from deploykit.agent.resource import Failed
@@ -20,7 +20,7 @@ def restart(app: str, process: str, stage: Tell, line: Tell) -> dict[str, Any]:
     The app as a whole, and whatever answers requests, comes up in the idle slot and is switched to, as in a deploy.
     Raises Failed; before the switch everything runs on as it did.
     """
-    deployment = transaction.current(app)
+    deployment = kept_releases.current(app)
     chosen = _chosen(deployment, process)
     if chosen and not any(each.socket for each in chosen):
         for program in chosen:  # one after the other: the others work on meanwhile

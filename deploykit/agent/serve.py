@@ -135,10 +135,10 @@ def _detached(request: wire.Event, work: runs.Work) -> None:
 
 
 def _rollback(request: wire.Event) -> None:
-    from deploykit.agent import transaction
+    from deploykit.agent import kept_releases, transaction
 
     def work(tell: Callable[[wire.Event], None]) -> tuple[int, bool]:
-        deployment = transaction.earlier(request["app"], request.get("release", ""))
+        deployment = kept_releases.earlier(request["app"], request.get("release", ""))
         finish = transaction.deploy(
             deployment,
             None,
@@ -196,14 +196,14 @@ def _leave(request: wire.Event) -> None:
 
 
 def _secrets(request: wire.Event) -> None:
-    from deploykit.agent import store, transaction
+    from deploykit.agent import kept_releases, store
 
     app = request["app"]
     if request.get("set"):
         with converge.take(_holder(request)):
             for name, value in request["set"].items():
                 store.write(app, name, Secret(value) if value is not None else None)
-    used = transaction.used(app)
+    used = kept_releases.used(app)
     wire.send(
         {"event": "secrets", "app": app, "names": sorted(store.read(app)), "at": store.times(app), "used": sorted(used)}
     )

@@ -5,18 +5,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from deploykit.agent import paths, programs, release, secret, slots, trees, virtualenv
+from deploykit.agent import kept_releases, programs, release, slots, trees, virtualenv
 from deploykit.agent.attempt import attempt
 from deploykit.agent.build import Steps
-from deploykit.agent.deployment import Deployment, condition, live, other, record, running
+from deploykit.agent.deployment import Deployment, live, other, record, running
 from deploykit.agent.management import Management
 from deploykit.agent.plan import compare
-from deploykit.agent.process import forget
-from deploykit.agent.resource import Failed, NotYet, decoded, encode
+from deploykit.agent.resource import Failed, NotYet
 from deploykit.model import layout
 
 #: `stage(app, name)` before each step, `line(app, text)` for what a step prints.
@@ -146,7 +143,7 @@ class _Deploy:
             from deploykit.agent import checks
 
             checks.after(deployment)
-        _remember(deployment, newest=newest)
+        kept_releases.remember(deployment, newest=newest)
 
     def undo(self) -> list[str]:
         """The live release from before is live, whole, alone, with all its processes. What could not be undone.
@@ -218,7 +215,7 @@ class _Deploy:
         old = self._old
         if old is not None:
             steps.append((old.name, lambda: trees.remove(old)))
-        steps.append(("older releases", lambda: prune(deployment)))
+        steps.append(("older releases", lambda: kept_releases.prune(deployment)))
         failures = [each for each in (attempt(step, what, app) for what, step in steps) if isinstance(each, Failed)]
         if failures:
             raise Failed(
@@ -285,10 +282,10 @@ def settle(deployment: Deployment, current: str) -> None:
             if running(app, before):
                 _back(app, before, current)
             raise _unwatched(app, error, back=bool(running(app, before))) from None
-        _remember(deployment)
+        kept_releases.remember(deployment)
     slots.clear(deployment.app, other(current))
     programs.resume(deployment.app, current)
-    prune(deployment)
+    kept_releases.prune(deployment)
 
 
 def _make_room(deployment: Deployment) -> Path | None:
@@ -310,97 +307,3 @@ def _back(app: str, current: str, fresh: str) -> None:
     slots.drain(app, fresh, 10)
     slots.clear(app, fresh)
     programs.resume(app, current)
-
-
-def _remember(deployment: Deployment, *, newest: bool = True) -> None:
-    """Keeps the release among the good ones, with all that is needed to bring it back.
-
-    A rollback keeps its place in their order: so the next one goes further back, and not to what was left.
-    """
-    state = record(deployment.app)
-    names = [each["release"] for each in state["releases"]]
-    kept = [each for each in state["releases"] if each["release"] != deployment.release]
-    place = len(kept) if newest or deployment.release not in names else names.index(deployment.release)
-    kept.insert(
-        place,
-        {
-            "release": deployment.release,
-            "label": deployment.label,
-            "at": time.time(),
-            "venv": deployment.venv.key,
-            "deployment": encode(deployment),
-        },
-    )
-    state["releases"] = kept
-    paths.write_json(paths.APPS / f"{deployment.app}.json", state)
-
-
-def prune(deployment: Deployment) -> None:
-    """Drops what is older than the last good releases: their folders, and virtualenvs that none of them uses."""
-    app = deployment.app
-    state = record(app)
-    busy = {each["release"] for each in state["releases"][-max(deployment.keep, 2) :]} | set(state["slots"].values())
-    keep = [each for each in state["releases"] if each["release"] in busy]
-    venvs = {each["venv"] for each in keep} | {deployment.venv.key}
-    for folder in (deployment.home / "releases").glob("*"):
-        if folder.name not in busy:
-            trees.remove(folder, check=False)
-    for folder in (deployment.home / "venvs").glob("*"):
-        if folder.name not in venvs:
-            trees.remove(folder, check=False)
-    previous = deployment.home / "previous"
-    if previous.is_symlink() and not previous.exists():
-        previous.unlink()
-    if len(keep) != len(state["releases"]):
-        state["releases"] = keep
-        paths.write_json(paths.APPS / f"{app}.json", state)
-    forget()
-
-
-def _stored(entry: dict[str, Any]) -> Deployment:
-    deployment = decoded(entry["deployment"])
-    if not isinstance(deployment, Deployment):
-        raise Failed(
-            f"the release {entry['release']} was made by another version of deploykit and cannot be brought back",
-            todo="deploy the source it was made from",
-        )
-    return deployment
-
-
-def current(app: str) -> Deployment:
-    """The live release as it was deployed. Raises Failed when there is none, or it is not as it was."""
-    slot = live(app)
-    name = running(app, slot) if slot else ""
-    found = [each for each in record(app)["releases"] if each["release"] == name]
-    if not found:
-        raise Failed(f"{app} is not deployed on this host", todo="`fab deploy` brings it")
-    if (now := condition(app, name)) != "as released":
-        raise Failed(f"the live release of {app} is not as it was deployed: {now}", todo="`fab deploy` puts it right")
-    return _stored(found[-1])
-
-
-def used(app: str) -> frozenset[str]:
-    """The secrets of the host that the live release has in its environment or files."""
-    slot = live(app)
-    name = running(app, slot) if slot else ""
-    found = [decoded(each["deployment"]) for each in record(app)["releases"] if each["release"] == name]
-    return frozenset(secret.names(found[-1].slot_a)) if found and isinstance(found[-1], Deployment) else frozenset()
-
-
-def earlier(app: str, release_id: str = "") -> Deployment:
-    """The good release before the live one, or the one named. Raises Failed when there is none."""
-    state = record(app)
-    current = live(app)
-    now = running(app, current) if current else ""
-    choices = [each for each in state["releases"] if each["release"] != now]
-    if release_id:
-        choices = [each for each in choices if each["release"].startswith(release_id)]
-    else:
-        index = next((i for i, each in enumerate(state["releases"]) if each["release"] == now), len(state["releases"]))
-        choices = state["releases"][:index]
-    choices = [each for each in choices if condition(app, each["release"]) == "as released"]
-    if not choices:
-        named = f" that begins with {release_id}" if release_id else " before the live one"
-        have = ", ".join(each["release"] for each in state["releases"]) or "none"
-        raise Failed(f"{app} has no good release{named}", f"kept: {have}", "`fab status` lists them")
-    return replace(_stored(choices[-1]))

@@ -19,6 +19,7 @@ from deploykit.agent import applying, engine, facts, lock, paths, process, runs
 from deploykit.agent.engine import Manifest
 from deploykit.agent.resource import Failed, Resource, State, encode
 from deploykit.agent.resources import File
+from deploykit.model import layout
 
 from .applied import file, in_a_process, noting
 
@@ -62,7 +63,7 @@ def test_programs_that_a_run_starts_do_not_keep_the_lock(tmp_path: Path) -> None
 
 
 def test_what_a_killed_run_started_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "_kept", ())
+    monkeypatch.setattr(process, "_keeping", None)
 
     def die(seconds: float) -> None:
         lock.settle()
@@ -76,7 +77,7 @@ def test_what_a_killed_run_started_is_waited_for(tmp_path: Path, monkeypatch: py
 
 
 def test_but_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "_kept", ())
+    monkeypatch.setattr(process, "_keeping", None)
 
     def die() -> None:
         lock.settle()
@@ -89,8 +90,27 @@ def test_but_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert "end it, then deploy again" in caught.value.todo
 
 
+def test_what_an_app_has_left_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_keeping", None)
+    monkeypatch.setattr(layout, "ROOT", tmp_path)
+    for app in ("evil", "bank"):
+        layout.home(app).mkdir(parents=True)
+
+    def die() -> None:
+        lock.settle()
+        subprocess.Popen(["sleep", "20"], pass_fds=process.kept("evil"))
+        os.kill(os.getpid(), 9)
+
+    assert in_a_process(die) == -9
+    lock.settle(patience=0.1)
+    assert process.kept("bank") and process.kept("") and process.kept("postgres") == process.kept("")
+    with pytest.raises(Failed, match="still goes on"):
+        process.kept("evil")
+    lock.settled()
+
+
 def test_what_a_run_that_ended_in_order_leaves_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "_kept", ())
+    monkeypatch.setattr(process, "_keeping", None)
 
     def build() -> None:
         lock.settle()

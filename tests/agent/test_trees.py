@@ -7,6 +7,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -132,24 +133,25 @@ os.symlink(outside, inner)
 """
 
 
-def test_what_is_given_leads_nowhere_meanwhile(tmp_path: Path) -> None:
+def test_what_is_given_leads_nowhere_meanwhile() -> None:
     """The app has a part of the tree already while root goes on with the rest."""
-    inner, outside = tmp_path / "code/inner", tmp_path / "outside"
-    for folder in (inner, outside):
-        folder.mkdir(parents=True)
-        for number in range(5000):
-            (folder / str(number)).touch()
-    for each in (tmp_path, *list(tmp_path.parents)[:3]):
-        each.chmod(0o755)
-    first = next(os.scandir(inner)).name
-    with subprocess.Popen([sys.executable, "-c", SWAP, inner, outside, first], stdout=subprocess.PIPE) as swap:
-        try:
-            assert swap.stdout is not None and swap.stdout.readline() == b"ready\n"
-            trees.give(tmp_path / "code", APP, APP)
-            assert swap.wait(60) == 0
-        finally:
-            swap.kill()
-    assert {each.stat().st_uid for each in outside.iterdir()} == {0}
+    with tempfile.TemporaryDirectory() as place:  # pytest's own folders are closed to other users
+        top = Path(place)
+        top.chmod(0o755)
+        inner, outside = top / "code/inner", top / "outside"
+        for folder in (inner, outside):
+            folder.mkdir(parents=True)
+            for number in range(5000):
+                (folder / str(number)).touch()
+        first = next(os.scandir(inner)).name
+        with subprocess.Popen([sys.executable, "-c", SWAP, inner, outside, first], stdout=subprocess.PIPE) as swap:
+            try:
+                assert swap.stdout is not None and swap.stdout.readline() == b"ready\n"
+                trees.give(top / "code", APP, APP)
+                assert swap.wait(60) == 0
+            finally:
+                swap.kill()
+        assert {each.stat().st_uid for each in outside.iterdir()} == {0}
 
 
 def test_a_tree_of_any_depth_is_removed(tmp_path: Path) -> None:

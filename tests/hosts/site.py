@@ -22,7 +22,7 @@ from typing import Any
 
 from deploykit.sandbox import Image
 
-from . import conftest, machines
+from . import conftest, machines, tiny
 from .machines import REPOSITORY, Machine, Nspawn
 
 MEMORIES = "memories.example"
@@ -63,6 +63,19 @@ def standing(suffix: str, image: Image) -> Iterator[Host]:
     """A host of the chosen kind that is thrown away at the end."""
     with machines.standing(conftest.chosen, conftest.unique(suffix), image) as machine:
         yield Host(machine)
+
+
+@contextlib.contextmanager
+def deployed(folder: Path, suffix: str, tables: str, *names: str) -> Iterator[Project]:
+    """A host with apps of these names, each the tiny project, deployed as `tables` (their part of the file) says."""
+    with standing(suffix, machines.WARM) as host:
+        project = Project(folder, host)
+        for name in names:
+            tiny.write(project.folder / name)
+        project.write(host.table + tables)
+        project.first = project.fab("deploy")
+        assert project.first.status == 0, project.first.text
+        yield project
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from . import tiny
-from .conftest import WARM
-from .site import Host, Project, Ran, standing
+from .site import Host, Project, Ran, deployed
 
 BANK, EVIL = "bank.example", "evil.example"
 
@@ -28,13 +26,7 @@ broker = "redis"
 
 @pytest.fixture(scope="module")
 def site(prepared: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    with standing("one", WARM) as host:
-        project = Project(tmp_path_factory.mktemp("one"), host)
-        for name in ("bank", "evil"):
-            tiny.write(project.folder / name)
-        project.write(host.table + TABLES)
-        project.first = project.fab("deploy")
-        assert project.first.status == 0, project.first.text
+    with deployed(tmp_path_factory.mktemp("one"), "one", TABLES, "bank", "evil") as project:
         yield project
 
 

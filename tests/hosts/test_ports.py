@@ -6,9 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from . import tiny
-from .conftest import WARM
-from .site import Host, Project, eventually, named, standing
+from .site import Host, Project, deployed, eventually, named
 
 TABLES = """
 [apps.bank]
@@ -46,13 +44,7 @@ print(s.recv(100))
 
 @pytest.fixture(scope="module")
 def site(prepared: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    with standing("port", WARM) as host:
-        project = Project(tmp_path_factory.mktemp("port"), host)
-        for name in ("bank", "evil"):
-            tiny.write(project.folder / name)
-        project.write(host.table + TABLES)
-        project.first = project.fab("deploy")
-        assert project.first.status == 0, project.first.text
+    with deployed(tmp_path_factory.mktemp("port"), "port", TABLES, "bank", "evil") as project:
         yield project
 
 

@@ -80,7 +80,8 @@ if REDIS_URL:
     CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "channels_redis.core.RedisChannelLayer",
-            "CONFIG": {"hosts": [REDIS_URL], "prefix": "postcards"},
+            # It waits 5 seconds for a message, and redis-py gives up after 5 seconds by itself: the longer one decides.
+            "CONFIG": {"hosts": [{"address": REDIS_URL, "socket_timeout": 30}], "prefix": "postcards"},
         }
     }
 else:
