@@ -192,11 +192,10 @@ class Judge:
 
 
 def _processes(state: dict[str, list[str]]) -> list[str]:
-    """One slot: one web server, one worker, one scheduler, and no process but these."""
+    """One slot: one web server, one worker, one scheduler, one Redis, and no process but these."""
     first = sorted(re.sub(r"^\S*/", "", re.sub(r"/\S*/", "", line)).strip() for line in state["first"])
-    kinds = {
-        kind: [line for line in first if kind in line] for kind in ("gunicorn", "manage.py work", "manage.py beat")
-    }
+    each = ("gunicorn", "manage.py work", "manage.py beat", "redis-server")
+    kinds = {kind: [line for line in first if kind in line] for kind in each}
     found = [f"{kind}: {len(lines)} of it run: {lines}" for kind, lines in kinds.items() if len(lines) != 1]
     if len(first) > sum(map(len, kinds.values())):
         found.append(f"other processes run as {APP}: {first}")
