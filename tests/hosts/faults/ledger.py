@@ -18,7 +18,7 @@ domains = ["ledger.example"]
 media = "/media/"
 redis = true
 keep = 2
-# apt
+apt = ["tree"]
 
 [apps.ledger.env]
 STEP = "0"

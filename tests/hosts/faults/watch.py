@@ -7,7 +7,7 @@ import json
 from ..site import Host
 
 #: Waits until a run that is not among the old ones has told of `text` (any run: ""), then `pause` seconds, and runs a
-#: script. A run that ends first, or none within 20 seconds, is a reason to strike at once. Prints when it struck.
+#: script. A run that ends first, or none within a minute, is a reason to strike at once. Prints when it struck.
 _WATCH = r"""
 import glob, json, os, signal, subprocess, sys, time
 
@@ -49,7 +49,7 @@ def main_of(unit):
 
 
 def moment():
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         for path in set(glob.glob(RUNS)) - set(old):
             told = open(path).read()
