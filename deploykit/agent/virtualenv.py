@@ -106,7 +106,7 @@ def prune() -> None:
     with contextlib.suppress(FileNotFoundError):
         for folder in SHARED.iterdir():
             if folder not in used:
-                shutil.rmtree(folder, ignore_errors=True)
+                trees.remove(folder, check=False)
 
 
 # -- by the app's user, for the app alone ------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ def _pins(deployment: Deployment, uv: installing.Uv) -> str:
 def _build(deployment: Deployment, place: Path, pins: str) -> bool:
     """Makes the shared virtualenv; False when it takes more than unpacking wheels."""
     want = deployment.venv
-    shutil.rmtree(place, ignore_errors=True)
+    trees.remove(place, check=False)
     place.mkdir(mode=0o700)
     listing = place / "pinned.txt"
     listing.write_text(pins)
@@ -186,11 +186,11 @@ def _build(deployment: Deployment, place: Path, pins: str) -> bool:
     ):
         # Its complaints are nobody's business: the app's own build, which follows, says what is wrong.
         if not _ran([want.uv, *words], env, place, deployment.command_timeout):
-            shutil.rmtree(place, ignore_errors=True)
+            trees.remove(place, check=False)
             return False
     python = trusted(place)
     if python is None:
-        shutil.rmtree(place, ignore_errors=True)
+        trees.remove(place, check=False)
         return False
     _seal(place)
     # Not by the virtualenv's own python: a package's .pth file would run as root.
@@ -220,7 +220,7 @@ def _bound(cache: Path) -> None:
     used = sum(os.lstat(os.path.join(top, name)).st_blocks * 512 for top, _, each in os.walk(cache) for name in each)
     if used > _CACHE_LIMIT:
         for each in cache.iterdir():
-            shutil.rmtree(each, ignore_errors=True)
+            trees.remove(each, check=False)
 
 
 def _link(place: Path, venv: Path) -> None:
