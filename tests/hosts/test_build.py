@@ -214,7 +214,7 @@ def test_hooks_run_in_order_as_the_app_with_its_environment(host: Host) -> None:
         own = {"PWD", "OLDPWD", "_", "SHLVL", "SERVER_SOFTWARE", "LC_CTYPE", "TZ"}
         lacking = {name for name in names if not name.startswith(("SUPERVISOR_", "DEPLOYKIT_PROCESS"))}
         lacking -= {*each["names"], *own, "INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID"}
-        assert lacking <= ({"VIRTUAL_ENV"} if before else set()) | {"GUNICORN_PID"}, lacking
+        assert lacking <= ({"VIRTUAL_ENV"} if before else set()) | {"GUNICORN_PID", "LISTEN_FDNAMES"}, lacking
         assert {*each["names"]} - {*names} <= own, each["names"]
     assert steps(host)[-2]["more"] == [TINY, f"/etc/deploykit/tiny.{slot}.d"]
     assert [each["tables"] for each in steps(host)[:7]] == [False] * 5 + [True] * 2

@@ -183,8 +183,8 @@ def servers(host: Host) -> dict[str, list[str]]:
 
 def alone(site: Project) -> None:
     """Exactly one slot of each app is there, with one server."""
-    found = servers(site.host)
-    assert [len(pids) for pids in found.values()] == [1, 1], found
+    one_each = eventually(lambda: [len(pids) for pids in servers(site.host).values()] == [1, 1], 20)
+    assert one_each, servers(site.host)
     confs = site.host.said("ls", "/etc/supervisor/conf.d").split()
     assert sorted(re.sub(r"-[ab]\.conf", "", each) for each in confs) == ["bank", "evil"]
     site.settled()
