@@ -249,7 +249,7 @@ def test_a_changed_source_keeps_what_is_installed_but_where_it_may_decide_it(sit
 
     before = virtualenvs()
     for app in ("files", "poetry", "commands"):
-        site.edit(f"{app}/tiny/urls.py", "version 1", "version 2")
+        site.edit(f"{app}/tiny/urls.py", "version 1", f"version 2 of {app}")  # equal files are sent once
     ran = site.deploy()
     assert all(f"{app}: sending 1 file, " in ran.text for app in ("files", "poetry", "commands")), ran.text
     after = virtualenvs()
