@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from deploykit.agent import paths, secret, trees
@@ -32,6 +33,13 @@ def remember(deployment: Deployment, *, newest: bool = True) -> None:
     )
     state["releases"] = kept
     paths.write_json(paths.APPS / f"{deployment.app}.json", state)
+
+
+def restore(app: str, good: Sequence[dict[str, Any]]) -> None:
+    """Keeps `good`, as they were before a deploy that failed, and not what it may have added."""
+    state = record(app)
+    if state["releases"] != list(good):
+        paths.write_json(paths.APPS / f"{app}.json", {**state, "releases": list(good)})
 
 
 def prune(deployment: Deployment) -> None:

@@ -20,6 +20,9 @@ from deploykit.model import layout
 
 _TODO = "correct the app (or its [apps.{app}.processes]) and deploy again; the live release is untouched"
 
+#: Supervisor's words for a program that runs, or that it starts by itself.
+_UP = ("STARTING", "RUNNING", "BACKOFF")
+
 
 class Beside:
     """The further programs of one deployment in one slot, from their start until they are trusted."""
@@ -129,12 +132,15 @@ def configured(app: str, slot: str, *, once: bool = False) -> list[str]:
 
 def resume(app: str, slot: str) -> None:
     """Brings back what a deploy that failed had ended of a slot that is live."""
+    forget()
     try:
-        missing = sorted(set(configured(app, slot)) - set(supervisord.of(app, slot)))
-        if missing:
-            supervisord.add(*missing)
+        # Supervisor still knows one that was stopped and not yet removed when the deploy failed.
+        up = {name for name, each in supervisord.processes().items() if each["statename"] in _UP}
     except NotYet:
-        pass  # supervisor does not run: it starts all of them when it does
+        return  # supervisor does not run: it starts all of them when it does
+    missing = sorted(set(configured(app, slot)) - up)
+    if missing:
+        supervisord.add(*missing)
 
 
 def stop(app: str, slot: str) -> None:

@@ -41,7 +41,11 @@ def point(link: Path, target: str) -> None:
     fresh = link.with_name(f".{link.name}.new")
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(target)
-    os.replace(fresh, link)
+    try:
+        os.replace(fresh, link)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
     paths.sync(link.parent)
 
 

@@ -13,8 +13,8 @@ from typing import Any
 from deploykit.agent import xmlrpc
 from deploykit.agent.process import forget, remembered, run
 from deploykit.agent.resource import Failed, NotYet
+from deploykit.model import layout
 
-SOCKET = "/var/run/supervisor.sock"
 _STILL_RUNNING = 91
 _BAD_NAME = 10  # the fault of a program that supervisor does not know
 _STOPPED = ("STOPPED", "EXITED", "FATAL", "UNKNOWN")
@@ -24,7 +24,7 @@ def _call(method: str, *arguments: str | bool) -> Any:
     deadline = time.monotonic() + 10
     while True:
         try:
-            return xmlrpc.call(SOCKET, f"supervisor.{method}", *arguments)
+            return xmlrpc.call(str(layout.supervisors_socket()), f"supervisor.{method}", *arguments)
         except (FileNotFoundError, ConnectionRefusedError):
             # Its service counts as started some tenths of a second before its socket is there. When it was killed,
             # systemd starts it again in a moment.

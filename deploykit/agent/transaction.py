@@ -83,6 +83,7 @@ class _Deploy:
         self._built = False
         self._old: Path | None = None  # a release of the same name that was there, moved aside
         self._previous = _target(layout.previous_release(app))
+        self._good = record(app)["releases"]
         self.switching = False
 
     def prepare(self, listing: release.Listing | None, received: Path) -> None:
@@ -162,6 +163,7 @@ class _Deploy:
 
         if self.switching:
             undone("the switch", self._back)
+            undone("the record of good releases", lambda: kept_releases.restore(app, self._good))
         if undone(f"slot {self._fresh}", self._clear):
             if self._built:
                 undone("the new release", lambda: trees.remove(deployment.folder))

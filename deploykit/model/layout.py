@@ -81,6 +81,11 @@ def supervisor(app: str, slot: str) -> Path:
     return ROOT / "etc/supervisor/conf.d" / f"{app}-{slot}.conf"
 
 
+def supervisors_socket() -> Path:
+    """The socket at which supervisor is asked."""
+    return ROOT / "var/run/supervisor.sock"
+
+
 def boot(app: str) -> Path:
     """The file by which the links to the live sockets are back after a reboot: /run is empty then (tmpfiles.d(5))."""
     return ROOT / "etc/tmpfiles.d" / f"deploykit-{app}-live.conf"

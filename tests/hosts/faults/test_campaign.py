@@ -1,4 +1,4 @@
-"""Seeds 0 to 9 of the campaign: each kind of fault is in one of the first twenty, which are on two hosts."""
+"""The first ten seeds of the campaign; slow/test_campaign.py has two hundred."""
 
 from __future__ import annotations
 
