@@ -9,7 +9,8 @@ from dataclasses import replace
 from deploykit import detect
 from deploykit.agent import values
 from deploykit.agent.secret import HostSecret, Secret
-from deploykit.config import interpreters, packages
+from deploykit.config import interpreters, names, packages
+from deploykit.config.check import shown
 from deploykit.config.project import AppEntry, HostEntry, Project, Wanted
 from deploykit.config.toml import located
 from deploykit.errors import ConfigError, DeploykitError, Problem
@@ -116,6 +117,12 @@ class _App:
         web = self.entry.web
         if web.application:
             return web
+        for kind, given in (("wsgi", found.wsgi), ("asgi", found.asgi)):
+            if given and not names.APPLICATION.fullmatch(given):  # the source's word, on a command line
+                self.missing(
+                    kind, f"the settings name {shown(given)} as application", f'{kind} = "config.{kind}:application"'
+                )
+                return web
         if found.wsgi:
             return replace(web, interface="wsgi", application=found.wsgi)
         if not found.asgi:
@@ -154,7 +161,12 @@ class _App:
         if not wanted or (literal and ("://" in literal or literal.startswith("//"))):
             return None
         clean = (literal or "").strip("/")
-        return values.Served(f"/{clean}/" if clean else f"/{kind}/")
+        url = f"/{clean}/" if clean else f"/{kind}/"
+        if not names.URL_PATH.fullmatch(url):  # it is the source's word, and nginx's configuration has it
+            what = f"the settings have {kind.upper()}_URL = {shown(literal)}, which nginx cannot serve"
+            self.missing(kind, what, f'a path such as {kind} = "/{kind}/"')
+            return None
+        return values.Served(url)
 
 
 def _value(value: Wanted) -> values.Value:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 
 APP_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
+#: What nginx serves files at: nothing in it has a meaning in nginx's configuration.
+URL_PATH = re.compile(r"/([A-Za-z0-9_~-][A-Za-z0-9._~-]*/)+")
+#: A WSGI or ASGI application, as it stands on a command line.
+APPLICATION = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*")
 
 # /usr/share/base-passwd/{passwd,group}.master of Debian 13 and Ubuntu 24.04.
 _BASE = """

@@ -236,10 +236,10 @@ class _App:
         value: str | bool | None = getattr(self.table, key)
         if not isinstance(value, str):
             return value
-        clean = re.fullmatch(r"/([A-Za-z0-9_~-][A-Za-z0-9._~-]*/)+", value)
+        clean = names.URL_PATH.fullmatch(value)
         if not clean:
             guess = f"/{value.strip('/ ')}/"
-            good = re.fullmatch(r"/([A-Za-z0-9_~-][A-Za-z0-9._~-]*/)+", guess)
+            good = names.URL_PATH.fullmatch(guess)
             self.add(key, f"{shown(value)} is no URL path that begins and ends with /", guess if good else "")
             return None
         return value
