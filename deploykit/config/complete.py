@@ -67,6 +67,8 @@ class _App:
             )
         web = self.web(found)
         python = self.python(found)
+        static = self.served("static", True if entry.static is None else entry.static, found.static_url)
+        media = self.served("media", found.media if entry.media is None else entry.media, found.media_url)
         if self.problems:
             raise ConfigError(self.problems)
         database = values.Database(
@@ -78,8 +80,6 @@ class _App:
             entry.database.connections,
         )
         users = tuple((name, _password(value)) for name, value in entry.users.items())
-        media = entry.media if entry.media is not None else found.media
-        static = self.served("static", True if entry.static is None else entry.static, found.static_url)
         return values.App(
             name=entry.name,
             domains=entry.domains,
@@ -90,7 +90,7 @@ class _App:
             database=database,
             redis=entry.redis,
             static=static,
-            media=self.served("media", media, found.media_url),
+            media=media,
             web=web,
             env={name: _value(value) for name, value in entry.env.items()},
             health=entry.health,
@@ -119,9 +119,8 @@ class _App:
             return web
         for kind, given in (("wsgi", found.wsgi), ("asgi", found.asgi)):
             if given and not names.APPLICATION.fullmatch(given):  # the source's word, on a command line
-                self.missing(
-                    kind, f"the settings name {shown(given)} as application", f'{kind} = "config.{kind}:application"'
-                )
+                what = f"the settings name {shown(given)}, which is not the name of an application"
+                self.missing(kind, what, f'{kind} = "config.{kind}:application"')
                 return web
         if found.wsgi:
             return replace(web, interface="wsgi", application=found.wsgi)

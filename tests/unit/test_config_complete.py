@@ -86,6 +86,26 @@ def test_media_only_when_the_settings_mention_it() -> None:
     assert done("media = true\n", files).media == values.Served("/media/")
 
 
+@pytest.mark.parametrize("url", ["/s/ { return 200; } location /x", "/s;x/", "/a b/", "/${x}/", "/a\nb/", '/"x"/'])
+@pytest.mark.parametrize(("name", "key"), [("STATIC_URL", "static"), ("MEDIA_URL", "media")])
+def test_a_url_of_the_settings_never_becomes_configuration_of_nginx(name: str, key: str, url: str) -> None:
+    text = "".join(
+        f"{each} = {value!r}\n" for each, value in {"STATIC_URL": "s/", "MEDIA_URL": "m/", name: url}.items()
+    )
+    files = {**DJANGO, "config/settings.py": text + 'WSGI_APPLICATION = "config.wsgi.application"\n'}
+    with pytest.raises(ConfigError) as caught:
+        done("", files)
+    (problem,) = caught.value.problems
+    assert problem.key == key and name in problem.what and problem.what.isprintable()
+    assert done(f'{key} = "/mine/"\n', files), "the file's own word settles it"
+
+
+def test_an_application_of_the_settings_never_becomes_words_of_a_shell() -> None:
+    text = 'STATIC_URL = "s/"\nWSGI_APPLICATION = "config.wsgi.x;touch /tmp/y"\n'
+    with pytest.raises(ConfigError, match="not the name of an application"):
+        done("", {**DJANGO, "config/settings.py": text})
+
+
 def test_environment() -> None:
     found = done(
         'database = { env = "X" }\n[apps.blog.env]\nA = "a ${app.name} $${b}"\n'
